@@ -292,8 +292,14 @@ def _compact(record: object) -> dict[str, Any]:
 
 
 def _round_to_one(probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Four decimals each, still adding up to 1 and with the same arg-max: the largest takes what rounding left over."""
-    out = {label: round(value, 4) for label, value in probabilities.items()}
+    """Four decimals each that still add up to 1 (largest remainders first), the arg-max staying the only largest."""
+    units = {label: math.floor(value * 10_000) for label, value in probabilities.items()}
+    by_remainder = sorted(units, key=lambda label: units[label] - probabilities[label] * 10_000)
+    for label in by_remainder[: 10_000 - sum(units.values())]:
+        units[label] += 1
     top = max(probabilities, key=lambda label: probabilities[label])
-    out[top] = round(1.0 - sum(value for label, value in out.items() if label != top), 4)
-    return out
+    for label in units:
+        if label != top and units[label] >= units[top]:
+            units[label] -= 1
+            units[top] += 1
+    return {label: unit / 10_000 for label, unit in units.items()}

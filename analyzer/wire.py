@@ -91,15 +91,17 @@ def parse_time(value: object, *, where: str) -> datetime:
     return time
 
 
-def transcript_from_json(obj: object, *, where: str = "transcript", call_id: str | None = None) -> Transcript:
+def transcript_from_json(obj: object, *, where: str = "transcript", call_id: str | None = None, empty_ok: bool = False) -> Transcript:
     """Read one transcript; `call_id` serves when the object names none. Further top-level keys become covariates.
+
+    `empty_ok` allows no turns at all, as our own transcript of a recording without speech has.
 
     Raises:
         TranscriptError: a field is missing or of a wrong type, a speaker is unknown, there are no turns, or turns are out of order.
     """
     top = _Fields(obj, where)
     raw_turns = list(top.items("turns", required=True))
-    if not raw_turns:
+    if not raw_turns and not empty_ok:
         raise TranscriptError("there are no turns", where=where, do="A transcript needs at least one turn with speaker and text.")
     if len(raw_turns) > _MAX_TURNS:
         raise TranscriptError(f"{len(raw_turns):,} turns", where=where, do=f"A call has at most {_MAX_TURNS:,} turns; split the file by call.")

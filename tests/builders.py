@@ -33,17 +33,11 @@ def judgement(dimension: str, label: str, p: float = 0.8, **fields: Any) -> Judg
     return Judgement(dimension=dimension, probabilities={name: p if name == label else rest for name in labels}, **fields)
 
 
-def score(call_id: str = "c-1", *, courtesy: str = "neutral", resolution: str = "resolved", closing: str = "neutral", **fields: Any) -> CallScore:
-    """A score with the given labels; `CallInfo` fields (`customer_id`, `started_at`, …) may be given as keywords."""
+def score(call_id: str = "c-1", **fields: Any) -> CallScore:
+    """A score of plain answers: a dimension may be given as its label or as a `Judgement`; `CallInfo` fields as keywords."""
     names = set(CallInfo.__dataclass_fields__)
     info = {"started_at": NOON} | {k: v for k, v in fields.items() if k in names}
-    rest = {k: v for k, v in fields.items() if k not in names}
-    defaults: dict[str, Any] = {
-        "asr": "transcript",
-        "model": "test@sha256:0",
-        "courtesy": judgement("courtesy", courtesy),
-        "resolution": judgement("resolution", resolution),
-        "closing": judgement("closing", closing),
-        "opening": judgement("opening", "neutral"),
-    }
-    return CallScore(info=CallInfo(call_id=call_id, **info), **(defaults | rest))
+    plain: dict[str, Any] = {"courtesy": "neutral", "resolution": "resolved", "closing": "neutral", "opening": "neutral"}
+    given = plain | {k: v for k, v in fields.items() if k not in names}
+    judged = {name: judgement(name, given[name]) if isinstance(given[name], str) else given[name] for name in plain}
+    return CallScore(info=CallInfo(call_id=call_id, **info), **({"asr": "transcript", "model": "test@sha256:0"} | given | judged))

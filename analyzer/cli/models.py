@@ -1,0 +1,193 @@
+"""The verbs about what is installed and kept: models, store, doctor."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from analyzer.cli import show
+from analyzer.cli.calls import ConfigFile, Form, Output, StoreUrl, settings
+from analyzer.cli.show import Format
+from analyzer.errors import AnalyzerError, UsageError
+
+models = typer.Typer(help="The models that are here, and fetching a Whisper.", no_args_is_help=True, rich_markup_mode=None)
+store_verbs = typer.Typer(help="The store of calls.", no_args_is_help=True, rich_markup_mode=None)
+Name = Annotated[str, typer.Argument(help="default, whisper:NAME, openai-whisper:NAME, or a model directory.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the app."""
+    app.add_typer(models, name="models")
+    app.add_typer(store_verbs, name="store")
+    app.command("doctor")(doctor)
+
+
+@models.command("list")
+def list_models(form: Form = None, output: Output = None) -> None:
+    """What is on this machine: conversation models, speech engines, their sizes and licences."""
+    _print("Models", _models(), form, output)
+
+
+@models.command("fetch")
+def fetch(name: Annotated[str, typer.Argument(help="whisper:NAME (as whisper:small.en) or openai-whisper:NAME.")]) -> None:
+    """Download a Whisper, with a progress bar; the only verb that uses the network unasked by --asr."""
+    from analyzer.asr import fetch as fetch_model
+
+    show.emit(str(fetch_model(name)), None)
+
+
+@models.command("path")
+def path(name: Name) -> None:
+    """Where a model lies."""
+    show.emit(str(_path(name)), None)
+
+
+@models.command("verify")
+def verify(name: Name = "default") -> None:
+    """Compare a conversation model's files with the sizes and digests it states, and load it."""
+    from analyzer.model import load_model
+
+    show.emit(f"{load_model(name).stamp}: complete and unaltered", None)
+
+
+@store_verbs.command("status")
+def status(store: StoreUrl = None, config: ConfigFile = None, form: Form = None, output: Output = None) -> None:
+    """How much the store holds, and by which models."""
+    from analyzer.store import Store
+
+    chosen = settings(config, store=store)
+    if chosen.store.startswith("sqlite:///") and not Path(chosen.store.removeprefix("sqlite:///")).is_file():
+        raise UsageError("there is no store", where=chosen.store, do="Run `analyzer batch FOLDER` first, or name it with --store.")
+    with Store(chosen.store) as opened:
+        held = opened.status()
+    rows = [{"what": "calls", "number": held.calls}, {"what": "transcripts", "number": held.transcripts}]
+    rows += [{"what": f"scores by {model}", "number": number} for model, number in held.scores.items()]
+    _print("Store", [*rows, {"what": "failures", "number": held.failures}], form, output)
+
+
+def doctor(store: StoreUrl = None, config: ConfigFile = None, form: Form = None, output: Output = None) -> None:
+    """Check that everything the main job needs is here; exit status 1 when something is not."""
+    chosen = settings(config, store=store)
+    rows = [{"check": name, **_tried(check)} for name, check in {**_CHECKS, "store": lambda: _store_opens(chosen.store)}.items()]
+    _print("Doctor", rows, form, output)
+    if any(row["state"] != "ok" for row in rows):
+        raise typer.Exit(1)
+
+
+def _tried(check: Callable[[], str]) -> dict[str, str]:
+    try:
+        return {"state": "ok", "found": check()}
+    except AnalyzerError as error:
+        return {"state": "missing", "found": str(error)}
+
+
+def _python() -> str:
+    return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _model() -> str:
+    from analyzer.model import load_model
+
+    return load_model("default").stamp
+
+
+def _speech() -> str:
+    from analyzer.asr import resolve
+
+    return resolve("auto").why
+
+
+def _redaction() -> str:
+    from analyzer.records import CallInfo, Transcript, Turn
+    from analyzer.redaction import redact
+
+    said = Turn(speaker="customer", text="my card number is four one one one one one one one one one one one one one one one")
+    left = redact(Transcript(info=CallInfo(call_id="check"), turns=(said,)), "payment")
+    if not left.redacted:
+        raise UsageError("a spoken card number was not replaced", where="redaction", do="Install analyzer again.")
+    return f"a spoken card number is replaced: {left.turns[0].text!r}"
+
+
+def _extras() -> str:
+    names = {"openai-whisper": "whisper", "ray": "ray", "psycopg": "postgres", "fastapi": "review", "pyannote.audio": "diarise"}
+    found = {f"{extra} ({'here' if _installed(package) else 'not installed'})" for package, extra in names.items()}
+    return "extras: " + ", ".join(sorted(found))
+
+
+_CHECKS: Final[dict[str, Callable[[], str]]] = {
+    "python": _python,
+    "conversation model": _model,
+    "speech": _speech,
+    "redaction": _redaction,
+    "extras": _extras,
+}
+
+
+def _store_opens(url: str) -> str:
+    from analyzer.store import Store
+
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not path.exists():
+        return f"{url}: not made yet"  # a check leaves no files behind
+    with Store(url) as opened:
+        return f"{opened.url}: {opened.status().calls} calls, {opened.check()}"
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _models() -> list[dict[str, Any]]:
+    from analyzer.asr import on_disk
+    from analyzer.model import CONFIG, contents_digest, models_dir
+
+    rows = []
+    for config in sorted(models_dir().glob(f"*/{CONFIG}")):
+        folder = config.parent
+        size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+        row = {"name": folder.name, "kind": "conversation", "size_mb": round(size_mb, 1), "licence": "Apache-2.0"}
+        rows.append(row | {"digest": f"sha256:{contents_digest(folder)[:12]}", "path": str(folder)})
+    rows.append({"name": "pocketsphinx", "kind": "speech", "licence": "BSD-2-Clause", "digest": importlib.metadata.version("pocketsphinx")})
+    for engine, name, place in on_disk.whispers():
+        size_mb = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) if place.is_dir() else place.stat().st_size
+        rows.append({"name": f"{engine}:{name}", "kind": "speech", "size_mb": round(size_mb / 1e6, 1), "licence": "MIT", "path": str(place)})
+    return rows
+
+
+def _path(name: str) -> Path:
+    from analyzer.asr import on_disk
+    from analyzer.model import find_model
+
+    engine, _, model = name.partition(":")
+    if not model:
+        return find_model(name)
+    place = next((place for held, own, place in on_disk.whispers() if (held, own) == (engine, model)), None)
+    if place is None:
+        raise UsageError(f"{name!r} is not on this disk", where="models path", do=f"Fetch it: `analyzer models fetch {name}`.")
+    return place
+
+
+def _print(title: str, rows: list[dict[str, Any]], form: Format | None, output: Path | None) -> None:
+    chosen = form or (Format.table if sys.stdout.isatty() and output is None else Format.json)
+    if chosen is Format.table:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        show.emit(show.table(title, columns, [[row.get(name) for name in columns] for row in rows]), output)
+    elif chosen is Format.csv:
+        show.emit(show.rows_csv(rows), output)
+    elif chosen is Format.jsonl:
+        show.emit(show.objects(rows, Format.jsonl), output)
+    else:
+        from analyzer.records import dumps
+
+        show.emit(dumps(rows, indent=2), output)
