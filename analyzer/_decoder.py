@@ -80,13 +80,44 @@ def declared_s(container: Any, stream: Any, path: str) -> float | None:
     seconds = float(stream.duration * stream.time_base)
     name = container.format.name
     if name == "wav":
-        bit_rate = stream.codec_context.bit_rate or 0
-        return None if seconds * bit_rate / 8 >= UNKNOWN_WAV_BYTES else seconds
+        return wav_s(path)
     if name == "mp3":
         return seconds if has_frame_count(path) else None
     if name in ("flac", "w64", "aiff", "au", "caf") or "mp4" in name:
         return seconds or None
     return None
+
+
+def wav_s(path: str) -> float | None:
+    """The length a RIFF header gives: bytes of its data chunk over its bytes per second. libav itself trusts the file's size instead."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"RIFF":
+            return None
+        file.seek(12)
+        rate = 0
+        while len(head := file.read(8)) == 8:
+            kind, size = head[:4], int.from_bytes(head[4:], "little")
+            if kind == b"data":
+                return size / rate if rate and 0 < size < UNKNOWN_WAV_BYTES else None
+            if kind == b"fmt ":
+                rate = int.from_bytes(file.read(12)[8:12], "little")
+                size -= 12
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return None
+
+
+def mp3_frame_bytes(head: bytes) -> int:
+    """Bytes of the layer III frame that opens with `head` (ISO 11172-3, 2.4.2.3; 13818-3 for the lower rates); 0 where it is no such frame."""
+    version, layer, bits, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
+    if head[0] != 0xFF or layer != 1 or version == 1 or not 0 < bits < 15 or rate == 3:
+        return 0
+    rates = (
+        (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+        if version == 3
+        else (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+    )
+    hertz = (44_100, 48_000, 32_000)[rate] // {3: 1, 2: 2, 0: 4}[version]
+    return (144 if version == 3 else 72) * rates[bits] * 1000 // hertz + (head[2] >> 1 & 1)
 
 
 def has_frame_count(path: str) -> bool:
@@ -129,7 +160,7 @@ class Pcm:
     def __iter__(self) -> Iterator[bytes]:
         """Interleaved float32 at 16 kHz."""
         for packet in self.packets_of():
-            self.last_bad = bool(packet.is_corrupt)
+            self.last_bad = self.last_bad if not packet.size else self.cut(packet)
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
@@ -155,6 +186,14 @@ class Pcm:
             if packet.size:
                 self.packets += 1
             yield packet
+
+    def cut(self, packet: Any) -> bool:
+        """Whether the packet is shorter than it should be; a WAV's last one may be (its header's length is what counts)."""
+        if self.container.format.name == "wav":
+            return False
+        return bool(packet.is_corrupt) or (
+            self.container.format.name == "mp3" and packet.size >= 4 and packet.size < mp3_frame_bytes(bytes(packet)[:4])
+        )
 
     def resampled(self, frame: Any) -> Iterator[bytes]:
         """One frame through the resampler; `None` flushes it."""
@@ -214,10 +253,8 @@ def refuse_broken(pcm: Pcm, declared: float | None, cut: bool) -> None:
 
 def too_long(seconds: float, limit_s: float) -> Refused:
     """The refusal of a recording over the limit."""
-    return Refused(
-        f"is longer than the limit of {limit_s:.0f} s (at least {seconds:.0f} s)",
-        "Split it, or raise `max_duration_s` under [audio] in the settings.",
-    )
+    what = f"is longer than the limit of {limit_s:.0f} s (at least {seconds:.0f} s)"
+    return Refused(what, "Split it, or raise `max_duration_s` under [audio] in the settings.")
 
 
 def main(argv: list[str]) -> None:

@@ -13,7 +13,9 @@ _RECORDED: Final = re.compile(
     r"|(?:can(?:no|')t|not able to|unable to|not available to) (?:take|answer|come to) (?:your|the) (?:call|phone)"
     r"|(?:the )?(?:person|number|customer|party) you (?:have |are |'ve )?(?:called|dialled|dialed|calling|trying to reach|reached))\b"
 )
-_WRONG_NUMBER: Final = re.compile(r"\b(?:(?:got|have|dialled|dialed|is|must be|reached) (?:the|a) wrong number|wrong number|no ?(?:one|body) (?:here )?by that name)\b")
+_WRONG_NUMBER: Final = re.compile(
+    r"\b(?:(?:got|have|dialled|dialed|is|must be|reached) (?:the|a) wrong number|wrong number|no ?(?:one|body) (?:here )?by that name)\b"
+)
 _SHORT_CALL_TURNS: Final = 8
 _MIN_SIDE_WORDS: Final = 2
 _MIN_CALL_WORDS: Final = 12

@@ -14,7 +14,7 @@ import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, TypeAlias, cast
@@ -308,8 +308,3 @@ def _died(status: int, path: Path, settings: AudioSettings) -> AudioError:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def total_s(spans: Iterable[Span]) -> float:
-    """Seconds of speech in the spans, channels added up."""
-    return sum(span.end_s - span.start_s for span in spans)

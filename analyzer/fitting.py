@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _EVIDENCE_WEIGHT: Final = 0.2
 _TURN_DROP: Final = 0.1
 _NOWHERE_SHARE: Final = 0.3
+_LENT_PER_OWN: Final = 2
 _SEEN_CALLS: Final = 1000
 _TEMPERATURES: Final = np.geomspace(0.5, 6.0, 60)
 
@@ -70,7 +71,15 @@ class _Call:
         self.speakers = torch.tensor([SPEAKER_IDS[turn.speaker] for turn in example.turns])
 
 
-def fit(learn: Sequence[Example], hold: Sequence[Example], encoder: Encoder, heads: Heads, schedule: Schedule, progress: Callable[[int, int, float], None] | None = None) -> Fitted:
+def fit(
+    learn: Sequence[Example],
+    hold: Sequence[Example],
+    encoder: Encoder,
+    heads: Heads,
+    *,
+    schedule: Schedule,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Fitted:
     """Fit `heads` in place to `learn`, stopping each head at its best loss on `hold`; the same seed gives the same heads.
 
     `progress(epoch, epochs, held_out_loss)` is called after every epoch.
@@ -123,7 +132,7 @@ def _descend(learners: list[_Call], held: list[_Call], heads: Heads, schedule: S
     stale, epoch = 0, 0
     for epoch in range(1, schedule.epochs + 1):
         heads.train()
-        order = rng.sample(learners, len(learners))
+        order = _draw(learners, rng)
         for start in range(0, len(order), schedule.batch):
             batch = order[start : start + schedule.batch]
             loss = torch.stack([_loss(batch, question, heads, rng) for question in LABELS]).sum()
@@ -145,6 +154,14 @@ def _descend(learners: list[_Call], held: list[_Call], heads: Heads, schedule: S
             break
     heads.load_state_dict(state)
     return epoch
+
+
+def _draw(learners: list[_Call], rng: random.Random) -> list[_Call]:
+    """Every fully weighted call, and no more than twice as many of the others, in random order: lent examples must not drown the raters' own."""
+    own = [call for call in learners if call.example.weight >= 1.0]
+    lent = [call for call in learners if call.example.weight < 1.0]
+    drawn = own + rng.sample(lent, min(len(lent), _LENT_PER_OWN * len(own)))
+    return rng.sample(drawn, len(drawn))
 
 
 def _loss(batch: list[_Call], question: str, heads: Heads, rng: random.Random) -> Tensor:
@@ -208,7 +225,10 @@ def _held_loss(held: list[_Call], question: str, heads: Heads) -> float:
 
 
 def _temperatures(held: list[_Call], heads: Heads) -> dict[str, float]:
-    """Per question the temperature of least held-out loss (Guo et al. 2017, "On Calibration of Modern Neural Networks"), 1 where nothing is held out."""
+    """Per question the temperature of least held-out loss; 1 where nothing is held out.
+
+    After Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
     out = dict.fromkeys((*LABELS, "cause"), 1.0)
     with torch.inference_mode():
         for question in LABELS:

@@ -36,7 +36,8 @@ class Reading:
     `probabilities` holds calibrated probabilities for `courtesy`, `resolution`, `closing` and `opening`, each adding up to 1; `cause`
     those of the cause, should the resolution be partial or unresolved. `weights` has one number per turn and question: by how much the probability
     of the most probable label falls when that turn is left out (negative where the turn speaks against it, 0 where the head does not read it).
-    `abstain` names the questions this call cannot answer, with the reason; `similarity` is the call's likeness to the nearest training call (-1 to 1).
+    `abstain` names the questions this call cannot answer, with the reason; `similarity` is the call's likeness (cosine, -1 to 1)
+    to the nearest training call.
     """
 
     probabilities: Mapping[str, Mapping[str, float]]
@@ -146,9 +147,7 @@ class ConversationModel:
         speakers = torch.tensor([SPEAKER_IDS[turns[int(number)].speaker] for number in numbers])
         places = torch.tensor(seen.places or (0,), dtype=torch.long)
         head = self.heads.heads["closing" if question == "opening" else question]
-        logits, _, summary = head(
-            standard[numbers].expand(rows, -1, -1), speakers.expand(rows, -1), places.expand(rows, -1), mask
-        )
+        logits, _, summary = head(standard[numbers].expand(rows, -1, -1), speakers.expand(rows, -1), places.expand(rows, -1), mask)
         return logits, summary
 
     def _similarity(self, features: Tensor) -> float:
@@ -204,10 +203,14 @@ def find_model(name: str) -> Path:
     if path.is_dir():
         return path.resolve()
     names = ", ".join(sorted(entry.parent.name for entry in models_dir().glob(f"*/{CONFIG}"))) or "none"
-    raise ModelError(f"{name!r} is not a model directory", where="--model", do=f"Give a shipped name ({names}) or the path of a directory written by `analyzer train`.")
+    raise ModelError(
+        f"{name!r} is not a model directory",
+        where="--model",
+        do=f"Give a shipped name ({names}) or the path of a directory written by `analyzer train`.",
+    )
 
 
-def check_model(directory: Path) -> dict[str, Any]:
+def check_model(directory: Path, files: tuple[str, ...] = FILES) -> dict[str, Any]:
     """The settings of a model directory, once every file has been compared with the size and SHA-256 they state.
 
     Raises:
@@ -217,22 +220,25 @@ def check_model(directory: Path) -> dict[str, Any]:
     for path in sorted(directory.iterdir()):
         if path.suffix.lower() in _PICKLES:
             raise ModelError(f"{path.name} may hold pickled code", where=str(directory), do="Remove it; models are safetensors and JSON only.")
-    for name in (CONFIG, *FILES):
+    for name in (CONFIG, *files):
         if not (directory / name).is_file():
-            raise ModelError(f"{name} is missing", where=str(directory), do=f"A model directory holds {', '.join((CONFIG, *FILES))}. {again}")
+            raise ModelError(f"{name} is missing", where=str(directory), do=f"A model directory holds {', '.join((CONFIG, *files))}. {again}")
     try:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-        schema, files = config["schema"], config["files"]
-        stated = {name: (int(files[name]["bytes"]), str(files[name]["sha256"])) for name in FILES}
+        schema, listed = config["schema"], config["files"]
+        stated = {name: (int(listed[name]["bytes"]), str(listed[name]["sha256"])) for name in files}
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{CONFIG} cannot be read: {error!r}", where=str(directory), do=again) from None
     if schema != SCHEMA:
-        raise ModelError(f"model schema {schema!r} is not {SCHEMA}", where=str(directory), do="Train the model again with this version, or update analyzer.")
+        raise ModelError(
+            f"model schema {schema!r} is not {SCHEMA}", where=str(directory), do="Train the model again with this version, or update analyzer."
+        )
     for name, (size, sha256) in stated.items():
         path = directory / name
         if path.stat().st_size != size or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise ModelError(f"{name} is not the file {CONFIG} describes", where=str(directory), do=again)
-    missing = [key for key in ("encoder", "hidden", "temperature", "min_similarity") if key not in config]
+    needed = ("encoder", "encoder_name", *(("hidden", "temperature", "min_similarity") if "heads.safetensors" in files else ()))
+    missing = [key for key in needed if key not in config]
     if missing:
         raise ModelError(f"{missing[0]!r} is missing in {CONFIG}", where=str(directory), do=again)
     return dict(config)

@@ -31,7 +31,7 @@ class Encoder:
         self.bert = BertModel(BertConfig(**config), add_pooling_layer=False)
         weights = {name: tensor.float() for name, tensor in load_file(directory / "encoder.safetensors").items()}
         self.bert.load_state_dict(weights, strict=True)
-        self.bert.eval()
+        self.bert.eval()  # type: ignore[no-untyped-call]
         self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(WINDOW_TOKENS)
@@ -131,7 +131,9 @@ class Heads(nn.Module):
 
     def __init__(self, width: int, sizes: dict[str, int], *, hidden: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({name: Head(width, size, hidden=hidden, context=name == "resolution") for name, size in sizes.items() if name != "cause"})
+        self.heads = nn.ModuleDict(
+            {name: Head(width, size, hidden=hidden, context=name == "resolution") for name, size in sizes.items() if name != "cause"}
+        )
         self.cause = nn.Linear(2 * hidden, sizes["cause"])
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))

@@ -22,8 +22,9 @@ from analyzer.readers.folder import Call, find_calls
 from analyzer.readers.tables import overlay
 from analyzer.records import CallScore, Failure, Speaker, Transcript, dumps
 from analyzer.redaction import redact
-from analyzer.speakers import separate, tell_agent, to_turns
+from analyzer.speakers import tell_agent, to_turns
 from analyzer.store import Store, transcript_key
+from analyzer.voices import separate
 
 if TYPE_CHECKING:
     from analyzer.model import ConversationModel
@@ -77,7 +78,7 @@ class Analyzer:
     @cached_property
     def speech(self) -> Resolved:
         """The speech engine and why it was chosen; raises `EngineError`."""
-        return resolve(self.settings.speech.engine, device=self.settings.speech.device)
+        return resolve(self.settings.speech.engine, device=self.settings.speech.device, language=self.settings.speech.language)
 
     def score(self, source: str | Path | Transcript) -> CallScore:
         """Score one recording, one transcript file, or a `Transcript`.

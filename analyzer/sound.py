@@ -24,6 +24,17 @@ _MIN_SILENCE_S: Final = 3.0
 #: The largest delay between two channels that carry the same signal.
 _MAX_LAG: Final = int(0.05 * SAMPLE_RATE_HZ)
 _SAME: Final = 0.9
+#: Tonal sound is judged in stretches of 100 frames (3.2 s).
+_STRETCH: Final = 100
+_STRETCH_S: Final = _STRETCH * _HOP_S
+#: Steadiness of music: where the VAD hears speech in the stretch, where it hears none. Speech reached 0.48 in nearly all
+#: stretches looked at and 0.66 in one, noise 0.23, a plain synthetic melody 0.36.
+_STEADY, _STEADY_UNVOICED = 0.5, 0.3
+_LOUD: Final = 10 ** (-50 / 20)
+#: A VAD that fires on less of a steady tonal stretch than this is taken to be mistaken.
+_MAX_VOICED: Final = 0.5
+_FALSE_ALARM_S: Final = 1.0
+_RINGING_HZ: Final = (330, 560)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +56,9 @@ class Listener:
         self._context = np.zeros(_CONTEXT, dtype=np.float32)
         self._left: Samples = np.zeros(0, dtype=np.float32)
         self._voice: list[Samples] = []
+        self._before: Samples = np.zeros(HOP, dtype=np.float32)
+        self._pending: Samples = np.zeros((0, HOP), dtype=np.float32)
+        self._tones: list[tuple[float, float, float]] = []
         self.samples = 0
         self.heard_anything = False
 
@@ -64,6 +78,11 @@ class Listener:
         out, self._h, self._c = self._session.run(None, {"input": np.concatenate([before, rows], axis=1), "h": self._h, "c": self._c})
         self._context = rows[-1, -_CONTEXT:]
         self._voice.append(np.asarray(out, dtype=np.float32).reshape(-1))
+        self._pending = np.concatenate([self._pending, rows])
+        while len(self._pending) >= _STRETCH:
+            stretch, self._pending = self._pending[:_STRETCH], self._pending[_STRETCH:]
+            self._tones.append(tonality(np.concatenate([self._before, stretch.reshape(-1)])))
+            self._before = stretch[-1]
 
     def finish(self, padding_s: float) -> Heard:
         """What was heard, once all is."""
@@ -71,7 +90,45 @@ class Listener:
         if len(self._left):
             self._frames(np.pad(self._left, (0, HOP - len(self._left))))
         voice = np.concatenate(self._voice) if self._voice else np.zeros(0, dtype=np.float32)
-        return Heard(speech=pad(speech_intervals(voice), padding_s, duration_s), events=())
+        speech = speech_intervals(voice)
+        events = tonal_events(self._tones, speech)
+        # A short burst of "speech" inside music is the VAD taking a note for a vowel.
+        kept = [(a, b) for a, b in speech if b - a >= _FALSE_ALARM_S or not any(c <= a and b <= d for _, c, d in events)]
+        return Heard(speech=pad(kept, padding_s, duration_s), events=events)
+
+
+def tonality(samples: Samples) -> tuple[float, float, float]:
+    """Loudness (RMS), steadiness and share of ringing-tone energy of one stretch (101 hops).
+
+    Steadiness is after the continuous frequency activation of Seyerlehner et al. (DAFx 2007): how large a share of the time the five most
+    lasting spectral peaks stand in one place. Notes hold still; a voice glides.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(samples, 2 * HOP)[::HOP] * np.hanning(2 * HOP)
+    power = np.square(np.abs(np.fft.rfft(windows, axis=1)))[:, 6:256]
+    around = np.apply_along_axis(np.convolve, 1, power, np.ones(21) / 21, mode="same")
+    loud = power.sum(axis=1, keepdims=True) > 0.01 * power.sum(axis=1).mean()
+    lasting = np.sort(((power > 3 * around) & loud).mean(axis=0))[-5:]
+    low, high = (round(hz * 2 * HOP / SAMPLE_RATE_HZ) - 6 for hz in _RINGING_HZ)
+    ringing = power[:, low:high].sum() / max(float(power.sum()), 1e-12)
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), float(lasting.mean()), float(ringing)
+
+
+def tonal_events(tones: Sequence[tuple[float, float, float]], speech: Sequence[Interval]) -> tuple[tuple[str, float, float], ...]:
+    """Runs of two and more stretches (6.4 s) that are loud, steady and mostly without speech: `ringing` or `music`."""
+    kinds: list[str] = []
+    for number, (loudness, steadiness, ringing) in enumerate(tones):
+        start, end = number * _STRETCH_S, (number + 1) * _STRETCH_S
+        voiced = sum(max(0.0, min(b, end) - max(a, start)) for a, b in speech) / _STRETCH_S
+        tonal = loudness > _LOUD and voiced < _MAX_VOICED and (steadiness > (_STEADY if voiced else _STEADY_UNVOICED) or ringing > 0.9)
+        kinds.append("" if not tonal else "ringing" if ringing > 0.9 else "music")
+    out: list[tuple[str, float, float]] = []
+    first = 0
+    for number in range(1, len(kinds) + 1):
+        if number == len(kinds) or kinds[number] != kinds[first]:
+            if kinds[first] and number - first >= 2:
+                out.append((kinds[first], first * _STRETCH_S, number * _STRETCH_S))
+            first = number
+    return tuple(out)
 
 
 def speech_intervals(voice: Samples) -> tuple[Interval, ...]:

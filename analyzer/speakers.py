@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from analyzer.errors import ModelError
 from analyzer.records import Speaker, Turn, Word
+from analyzer.voices import weights_dir
 
 if TYPE_CHECKING:
     from analyzer.audio import Utterance
+
+__all__ = ["tell_agent", "to_turns"]
 
 #: A voice that pauses this long has ended its phrase.
 PAUSE_S: Final = 0.8
@@ -25,13 +28,6 @@ SILENCE_S: Final = 3.0
 #: At most this long and this many words: a "mm-hm" that takes no turn from the other.
 BACKCHANNEL_S: Final = 1.0
 BACKCHANNEL_WORDS: Final = 3
-
-
-def weights_dir(kind: str) -> Path:
-    """The folder `kind` of the shipped weights: inside the package when installed, else `models/` beside it."""
-    package = Path(__file__).resolve().parent
-    inside = package / "models" / kind
-    return inside if inside.is_dir() else package.parent / "models" / kind
 
 
 # Roles
@@ -67,7 +63,7 @@ def tell_agent(texts: Mapping[int, str]) -> tuple[int | None, float]:
 
 def _log_odds(tokens: Sequence[str]) -> float:
     bias, weights = _role_weights()
-    counts = Counter(tokens) + Counter(" ".join(pair) for pair in zip(tokens, tokens[1:], strict=False))
+    counts = Counter(tokens) + Counter(" ".join(pair) for pair in itertools.pairwise(tokens))
     value = bias + sum(weights[feature] * math.log1p(count) for feature, count in counts.items() if feature in weights)
     return max(-30.0, min(30.0, value))
 
@@ -116,7 +112,7 @@ def to_turns(utterances: Iterable[Utterance], agent: int | None) -> tuple[Turn, 
     phrases = _phrases(utterances)
     if not phrases:
         return ()
-    cut = sorted((part for phrase in phrases for part in _cut(phrase, phrases)), key=lambda p: (p.start_s, p.end_s, p.channel))
+    cut = sorted((part for phrase in phrases for part in _cut(phrase, phrases)), key=lambda p: (p.start_s, p.end_s, p.channel, p.loose))
     groups: list[list[_Phrase]] = []
     for phrase in cut:
         target = _continues(phrase, groups)
@@ -135,10 +131,10 @@ def _phrases(utterances: Iterable[Utterance]) -> list[_Phrase]:
         if said.words:
             words.setdefault(said.channel, []).extend(said.words)
         elif said.text.strip():
-            times = {"start_s": said.start_s, "end_s": max(said.start_s, said.end_s)}
-            out.append(_Phrase(channel=said.channel, loose=" ".join(said.text.split()), confidence=said.confidence, **times))
+            end_s, text = max(said.start_s, said.end_s), " ".join(said.text.split())
+            out.append(_Phrase(channel=said.channel, start_s=said.start_s, end_s=end_s, loose=text, confidence=said.confidence))
     for channel, own in words.items():
-        own.sort(key=lambda word: word.start_s)
+        own.sort(key=lambda word: (word.start_s, word.end_s, word.text))
         begin, reach = 0, own[0].end_s
         for index in range(1, len(own) + 1):
             if index == len(own) or own[index].start_s - reach >= PAUSE_S:
@@ -156,7 +152,8 @@ def _phrase(channel: int, words: Sequence[Word]) -> _Phrase:
 
 def _cut(phrase: _Phrase, phrases: Iterable[_Phrase]) -> list[_Phrase]:
     """The phrase cut where another channel's real phrase begins that is over before this one is."""
-    inner = sorted(p.start_s for p in phrases if p.channel != phrase.channel and not p.is_short and phrase.start_s < p.start_s and p.end_s < phrase.end_s)
+    others = (p for p in phrases if p.channel != phrase.channel and not p.is_short)
+    inner = sorted(p.start_s for p in others if phrase.start_s < p.start_s and p.end_s < phrase.end_s)
     parts: list[list[Word]] = [[]]
     for word in phrase.words:
         while inner and word.start_s >= inner[0]:

@@ -88,7 +88,7 @@ def test_what_is_wrong_fails_alone_and_is_named(tmp_path: Path) -> None:
     (folder / "out.wav").symlink_to(put(tmp_path, "outside.wav"))
     known = table(folder, "call_id,file,started_at\ngone,gone.wav,\nbad,bad.wav,\nbad,bad2.wav,\nlate,late.wav,2026-03-02T10:15:00\n")
     calls, failures = found(folder, known)
-    assert set(calls) == {"good.wav", "sub/twice.wav", "many.jsonl#ok"}
+    assert set(calls) == {"good.wav", "twice.wav", "many.jsonl#ok"}
     wanted = [
         "line 4: the call id 'bad' stands also in calls.csv, line 3",
         "line 5: '2026-03-02T10:15:00' has no time zone",
@@ -96,7 +96,7 @@ def test_what_is_wrong_fails_alone_and_is_named(tmp_path: Path) -> None:
         "there are no turns",
         "odd.xyz: unknown extension '.xyz'",
         "out.wav: a symbolic link out of the folder",
-        "twice.wav: the call id 'twice' stands twice",
+        "sub/twice.wav: the call id 'twice' stands twice",
         "line 2: the file 'gone.wav' is not in the folder",
     ]
     assert len(failures) == len(wanted), failures

@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "analyzer"
 #: Lower layers first; a module imports only from layers below its own, or from its own package.
 LAYERS = [
-    {"records", "wire", "errors", "config"},
-    {"audio", "sound", "_decoder", "speakers", "redaction", "cues", "readers", "network"},
+    {"records", "wire", "errors", "config", "spoken"},
+    {"audio", "sound", "_decoder", "speakers", "voices", "redaction", "cues", "readers", "network"},
     {"asr", "model", "abstention", "outcomes", "scorecard"},
     {"scoring", "effects", "evaluation"},
-    {"store", "training", "report"},
+    {"store", "fitting", "training", "report"},
     {"pipeline", "engines", "reviews"},
     {"cli", "web", "__main__"},
 ]

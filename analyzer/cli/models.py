@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,7 +13,7 @@ import typer
 
 from analyzer.cli import show
 from analyzer.cli.calls import ConfigFile, Form, Output, StoreUrl, settings
-from analyzer.cli.show import Format
+from analyzer.cli.show import print_rows
 from analyzer.errors import AnalyzerError, UsageError
 
 models = typer.Typer(help="The models that are here, and fetching a Whisper.", no_args_is_help=True, rich_markup_mode=None)
@@ -32,7 +31,7 @@ def register(app: typer.Typer) -> None:
 @models.command("list")
 def list_models(form: Form = None, output: Output = None) -> None:
     """What is on this machine: conversation models, speech engines, their sizes and licences."""
-    _print("Models", _models(), form, output)
+    print_rows("Models", _models(), form, output)
 
 
 @models.command("fetch")
@@ -69,14 +68,14 @@ def status(store: StoreUrl = None, config: ConfigFile = None, form: Form = None,
         held = opened.status()
     rows = [{"what": "calls", "number": held.calls}, {"what": "transcripts", "number": held.transcripts}]
     rows += [{"what": f"scores by {model}", "number": number} for model, number in held.scores.items()]
-    _print("Store", [*rows, {"what": "failures", "number": held.failures}], form, output)
+    print_rows("Store", [*rows, {"what": "failures", "number": held.failures}], form, output)
 
 
 def doctor(store: StoreUrl = None, config: ConfigFile = None, form: Form = None, output: Output = None) -> None:
     """Check that everything the main job needs is here; exit status 1 when something is not."""
     chosen = settings(config, store=store)
     rows = [{"check": name, **_tried(check)} for name, check in {**_CHECKS, "store": lambda: _store_opens(chosen.store)}.items()]
-    _print("Doctor", rows, form, output)
+    print_rows("Doctor", rows, form, output)
     if any(row["state"] != "ok" for row in rows):
         raise typer.Exit(1)
 
@@ -176,18 +175,3 @@ def _path(name: str) -> Path:
     if place is None:
         raise UsageError(f"{name!r} is not on this disk", where="models path", do=f"Fetch it: `analyzer models fetch {name}`.")
     return place
-
-
-def _print(title: str, rows: list[dict[str, Any]], form: Format | None, output: Path | None) -> None:
-    chosen = form or (Format.table if sys.stdout.isatty() and output is None else Format.json)
-    if chosen is Format.table:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        show.emit(show.table(title, columns, [[row.get(name) for name in columns] for row in rows]), output)
-    elif chosen is Format.csv:
-        show.emit(show.rows_csv(rows), output)
-    elif chosen is Format.jsonl:
-        show.emit(show.objects(rows, Format.jsonl), output)
-    else:
-        from analyzer.records import dumps
-
-        show.emit(dumps(rows, indent=2), output)

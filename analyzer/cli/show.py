@@ -90,6 +90,18 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     return out.getvalue()
 
 
+def print_rows(title: str, rows: Sequence[Mapping[str, Any]], form: Format | None, output: Path | None) -> None:
+    """Flat rows in the format asked for; unasked, a table on a terminal and JSON elsewhere."""
+    chosen = form or (Format.table if sys.stdout.isatty() and output is None else Format.json)
+    if chosen is Format.table:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        emit(table(title, columns, [[row.get(name) for name in columns] for row in rows]), output)
+    elif chosen is Format.csv:
+        emit(rows_csv(rows), output)
+    else:
+        emit(objects(rows, chosen) if chosen is Format.jsonl else dumps(list(rows), indent=2), output)
+
+
 def scores_table(scores: Iterable[CallScore]) -> str:
     """The calls with each dimension's label, probability and best quote."""
     rows = [[call.info.call_id, *(_answer(call, call.judgement(name)) for name in DIMENSIONS)] for call in scores]

@@ -20,4 +20,5 @@ class Lost:
 class Engine(Protocol):
     """Runs `setup()` once in each worker and its function on every item; yields each item with its result, as they finish."""
 
-    def __call__(self, setup: Callable[[], Callable[[Item], Result]], items: Iterable[Item], jobs: int) -> Iterator[tuple[Item, Result | Lost]]: ...
+    def __call__(self, setup: Callable[[], Callable[[Item], Result]], items: Iterable[Item], jobs: int) -> Iterator[tuple[Item, Result | Lost]]:  # noqa: D102
+        ...

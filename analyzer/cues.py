@@ -1,0 +1,394 @@
+"""What people say that shows how a call goes: spaCy matchers over the words of each turn, patterns in a data file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+from analyzer.errors import ConfigError
+from analyzer.records import Offer, Promise, Turn
+
+KINDS: Final = (
+    "greeting", "thanks", "apology", "empathy", "ownership", "permission", "name_use", "blame", "dismissal", "order", "interruption", "promise",
+    "refusal", "confirmation", "churn_signal", "value_signal", "complaint", "repeat_contact", "vulnerability", "opt_out", "disclosure",
+    "id_check", "praise", "displeasure", "no_no", "offer", "accept", "decline",
+)  # fmt: skip
+_KEYS: Final = ("name", "kind", "speaker", "phrases", "tokens", "unless")
+_SPEAKERS: Final = ("agent", "customer", "any")
+_MAX_FORMS: Final = 20_000
+_GAP_WORDS: Final = 3
+_UNLESS_WORDS: Final = 3
+
+_WORD: Final = re.compile(r"\[[A-Z]+\]|[^\W_]+(?:['’][^\W_]+)*")
+#: Contractions, with and without their apostrophe; what is a word of its own without it ("were", "well", "hell", "shed") is not here.
+_ENDINGS: Final = {"'m": "am", "'re": "are", "'ll": "will", "'ve": "have", "'d": "would", "'s": "is"}
+_BARE: Final = {
+    "im": "i am", "ive": "i have", "youre": "you are", "youve": "you have", "youll": "you will", "theyre": "they are", "theyll": "they will",
+    "theyve": "they have", "weve": "we have", "thats": "that is", "its": "it is", "whats": "what is", "hes": "he is", "shes": "she is",
+    "itll": "it will", "thatll": "that will", "theres": "there is", "heres": "here is", "wheres": "where is", "lets": "let us", "let's": "let us",
+    "cannot": "can not", "can't": "can not", "cant": "can not", "won't": "will not", "wont": "will not", "shan't": "will not", "ain't": "is not",
+    "gonna": "going to", "wanna": "want to", "gotta": "got to", "oughta": "ought to", "ma'am": "ma am", "o'clock": "oclock", "ok": "okay",
+    "shouldnt": "should not", "hes'": "he is", "couldve": "could have", "shouldve": "should have", "wouldve": "would have", "y'all": "you all",
+}  # fmt: skip
+_NEGATED: Final = ("do", "does", "did", "is", "are", "was", "were", "have", "has", "had", "would", "could", "should", "need", "must", "might")
+#: "ill" is a sickness after these, and "i will" elsewhere unless the turn ends with it.
+_SICK_AFTER: Final = frozenset(
+    (
+        "is",
+        "am",
+        "are",
+        "was",
+        "were",
+        "been",
+        "be",
+        "being",
+        "very",
+        "so",
+        "really",
+        "seriously",
+        "mentally",
+        "critically",
+        "feel",
+        "fell",
+        "quite",
+        "taken",
+    )
+)
+_CLAUSE_WORDS: Final = 16
+_HOUR: Final = r"(?:\d{1,2}(?::\d\d)?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+_PART: Final = r"(?:morning|afternoon|evening|night)"
+_SOON: Final = r"today|tonight|noon|midday|midnight|straight ?away|right away|right now|shortly|immediately|asap|in a moment|in due course"
+_ORDINAL: Final = r"(?:\w+(?:teenth|ieth|lfth|enth)|(?:twenty|thirty)[ -]\w+|first|second|third|fourth|fifth|sixth|eighth|ninth|\d+(?:st|nd|rd|th))"
+_TIME: Final = re.compile(
+    r"\b(?:(?:by|before|within|inside|in|until|till|after|on|at|from|for|no later than|first thing|later|early|about) +)*"
+    rf"(?:(?:the )?(?:end|start|close) of (?:the )?(?:day|week|month|play|business)|{_SOON}|tomorrow(?: {_PART})?"
+    rf"|(?:this|next|the same|later this|the next|that|in the) (?:{_PART}|day|week|month|hour|(?:working |business )day|few days)"
+    rf"|(?:next |this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day(?: {_PART})?(?: the {_ORDINAL})?"
+    rf"|the {_ORDINAL}\b(?: of \w+)?(?! (?:time|one|line|floor|thing))"
+    r"|(?:[\w-]+ (?:to|or|and) )?(?:\d+|[a-z]+(?:-[a-z]+)?) (?:working |business |calendar )?(?:days?|hours?|minutes?|weeks?|months?)\b"
+    rf"|(?:half past |quarter (?:past|to) )?{_HOUR}(?: thirty)? ?(?:a\.?m\b|p\.?m\b|o'?clock|in the {_PART})"
+    rf"|(?<=by ){_HOUR}\b|(?<=before ){_HOUR}\b)"
+    rf"(?:,? (?:by|before|at|between|after|in the|and|to|till|from)? ?(?:noon|midday|the {_PART}|{_PART}|(?:half )?{_HOUR}(?: ?[ap]m)?\b))*",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cue:
+    """A rule's hit: characters `start_char` to `end_char` of turn `turn` (counted from 0)."""
+
+    kind: str
+    turn: int
+    start_char: int
+    end_char: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule of a cue file, its phrases as written."""
+
+    name: str
+    kind: str
+    speaker: str
+    phrases: tuple[str, ...] = ()
+    tokens: tuple[tuple[Mapping[str, Any], ...], ...] = ()
+    unless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """One reading of a phrase: what follows its first run of words over gaps, and whether it is tied to the turn's start or end."""
+
+    rule: int
+    unless: bool
+    at_start: bool
+    at_end: bool
+    further: tuple[str, ...]
+
+
+class CueBook:
+    """The rules of a cue file, ready to match."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        import spacy
+        from spacy.matcher import Matcher, PhraseMatcher
+
+        self.rules: Final = tuple(rules)
+        self._vocab: Final = spacy.blank("en").vocab
+        self._runs: Final = PhraseMatcher(self._vocab)
+        self._tokens: Final = Matcher(self._vocab, validate=True)
+        #: By the first run of words of a phrase; runs are all that is looked up, so that a thousand phrases cost what ten do.
+        self._forms: Final[dict[str, list[_Form]]] = {}
+        for number, rule in enumerate(self.rules):
+            self._add(number, rule)
+
+    def _add(self, number: int, rule: Rule) -> None:
+        from spacy.tokens import Doc
+
+        for unless, written in [(False, text) for text in rule.phrases] + [(True, text) for text in rule.unless]:
+            for form in _forms(written, rule.name):
+                start, end = form[0] == "^", form[-1] == "$"
+                runs = [run.strip() for run in " ".join(form[start : len(form) - end]).split("...")]
+                self._forms.setdefault(runs[0], []).append(_Form(number, unless, start, end, tuple(runs[1:])))
+                for run in filter(None, runs):
+                    if run not in self._runs:
+                        self._runs.add(run, [Doc(self._vocab, words=run.split())])
+        for pattern in rule.tokens:
+            try:
+                self._tokens.add(str(number), [[dict(token) for token in pattern]])
+            except Exception as error:  # spaCy raises ValueError, MatchPatternError and KeyError by turns
+                raise _wrong(f"a token pattern is not spaCy's: {str(error).splitlines()[0]}", rule.name) from None
+
+    def find(self, turns: Sequence[Turn]) -> tuple[Cue, ...]:
+        """The cues of the turns, by turn and place; of one kind, the longest where they overlap."""
+        return tuple(cue for number, turn in enumerate(turns) for cue in self._turn(number, turn))
+
+    def _turn(self, number: int, turn: Turn) -> list[Cue]:
+        words = _words(turn.text)
+        hits: list[tuple[int, int, int]] = []
+        back: dict[int, list[tuple[int, int]]] = {}
+        for start, end, rule, unless in self._matches([word for word, _, _ in words]) if words else ():
+            if self.rules[rule].speaker not in ("any", turn.speaker):
+                continue
+            if unless:
+                back.setdefault(rule, []).append((start, end))
+            else:
+                hits.append((start, end, rule))
+        kept: list[tuple[int, int, Rule]] = []
+        for start, end, place in sorted(hits, key=lambda hit: (hit[0] - hit[1], hit[0])):
+            rule_ = self.rules[place]
+            near = any(low - _UNLESS_WORDS < end and start < high + _UNLESS_WORDS for low, high in back.get(place, ()))
+            if not near and not any(rule_.kind == other.kind and start < high and low < end for low, high, other in kept):
+                kept.append((start, end, rule_))
+        return [
+            Cue(kind=hit.kind, turn=number, start_char=words[start][1], end_char=words[end - 1][2], rule=hit.name)
+            for start, end, hit in sorted(kept, key=lambda item: (item[0], item[1]))
+        ]
+
+    def _matches(self, words: list[str]) -> Iterator[tuple[int, int, int, bool]]:
+        """First word, end, rule and whether it is an `unless`, of every form found in the words."""
+        from spacy.tokens import Doc
+
+        doc = Doc(self._vocab, words=words)
+        found: dict[str, list[tuple[int, int]]] = {}
+        for key, start, end in self._runs(doc):
+            found.setdefault(self._vocab.strings[key], []).append((start, end))
+        for run, places in found.items():
+            for form in self._forms.get(run, ()):
+                for start, end in places:
+                    if form.at_start and start > 0:
+                        continue
+                    for stop in _ends(end, form.further, found, len(words)):
+                        if not form.at_end or stop == len(words):
+                            yield start, stop, form.rule, form.unless
+        for key, start, end in self._tokens(doc) if len(self._tokens) else ():
+            yield start, end, int(self._vocab.strings[key]), False
+
+
+def _ends(end: int, further: tuple[str, ...], found: Mapping[str, list[tuple[int, int]]], size: int) -> Iterator[int]:
+    """Where a form can end whose words up to `end` are found: each further run begins at most so many words on; an empty last one is any words."""
+    if not further:
+        yield end
+    elif not further[0]:
+        yield min(end + _GAP_WORDS, size)
+    else:
+        for start, stop in found.get(further[0], ()):
+            if end <= start <= end + _GAP_WORDS:
+                yield from _ends(stop, further[1:], found, size)
+
+
+def read_cues(path: Path | None = None) -> CueBook:
+    """The rules of a cue file, or those that come with the package.
+
+    Raises:
+        ConfigError: the file cannot be read, a rule has an unknown key, kind or speaker, or a pattern that cannot be; the rule is named.
+    """
+    if path is None:
+        return _own()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path), do="Give a cue file: TOML in UTF-8.") from None
+    return CueBook(_rules(text, str(path)))
+
+
+def find_cues(turns: Sequence[Turn], book: CueBook | None = None) -> tuple[Cue, ...]:
+    """The cues in the turns, by the package's own rules unless a book is given; no two of one kind overlap."""
+    return (book or _own()).find(turns)
+
+
+def promises(turns: Sequence[Turn], cues: Sequence[Cue]) -> tuple[Promise, ...]:
+    """What the agent committed to: the clause from the cue on, and the time named in it; one promise a clause."""
+    out: list[Promise] = []
+    done: dict[int, int] = {}
+    for cue in cues:
+        if cue.kind != "promise" or cue.start_char < done.get(cue.turn, 0):
+            continue
+        text = turns[cue.turn].text
+        end = _clause_end(text, cue)
+        done[cue.turn] = end
+        when = _TIME.search(text, cue.start_char, end)
+        out.append(Promise(turn=cue.turn, what=text[cue.start_char : end].strip(" ,"), when=when[0].strip() if when else None))
+    return tuple(out)
+
+
+def offers(turns: Sequence[Turn], cues: Sequence[Cue]) -> tuple[Offer, ...]:
+    """What the agent offered, with the customer's answer from their next turn; `open` where that neither accepts nor declines."""
+    answers: dict[int, str] = {}
+    for cue in cues:
+        if cue.kind in ("accept", "decline"):
+            # "yes but no thank you": whoever declines anywhere has not accepted.
+            answers[cue.turn] = "declined" if cue.kind == "decline" or answers.get(cue.turn) == "declined" else "accepted"
+    last = {cue.turn: cue for cue in cues if cue.kind == "offer"}
+    out = []
+    for number, cue in last.items():
+        answer = next((n for n in range(number + 1, len(turns)) if turns[n].speaker == "customer"), -1)
+        text = turns[number].text
+        out.append(Offer(turn=number, what=text[cue.start_char : _clause_end(text, cue)].strip(" ,"), answer=answers.get(answer, "open")))
+    return tuple(out)
+
+
+def _clause_end(text: str, cue: Cue) -> int:
+    """Where the cue's clause ends: at a full stop, at the next "and i'll", or after so many words where nothing is punctuated."""
+    stop = re.compile(r"[?!;]|\.(?=\s|$)|,? (?:and|but|so|because|if|then) (?=(?:i|you|we|they|he|she|the|that|what|is|can|do)\b)", re.I).search(
+        text, cue.end_char
+    )
+    end = stop.start() if stop else len(text)
+    words = list(_WORD.finditer(text, cue.start_char, end))
+    return words[_CLAUSE_WORDS - 1].end() if len(words) > _CLAUSE_WORDS else end
+
+
+@cache
+def _own() -> CueBook:
+    return CueBook(_rules(resources.files("analyzer").joinpath("data/cues.toml").read_text(encoding="utf-8"), "data/cues.toml"))
+
+
+def _words(text: str) -> list[tuple[str, int, int]]:
+    """The words in lower case with contractions spelled out, each with its characters in the text; both halves of a contraction have the whole."""
+    out: list[tuple[str, int, int]] = []
+    found = list(_WORD.finditer(text))
+    for place, match in enumerate(found):
+        word = match[0] if match[0].startswith("[") else match[0].lower().replace("’", "'")
+        before = found[place - 1][0].lower() if place else ""
+        if word == "ill" and before not in _SICK_AFTER and place + 1 < len(found):
+            word = "i will"
+        out.extend((part, match.start(), match.end()) for part in _spelled_out(word))
+    return out
+
+
+@cache
+def _contractions() -> Mapping[str, tuple[str, ...]]:
+    plain = {short: tuple(full.split()) for short, full in _BARE.items()}
+    return plain | {verb + ending: (verb, "not") for verb in _NEGATED for ending in ("n't", "nt")}
+
+
+def _spelled_out(word: str) -> tuple[str, ...]:
+    if word in (known := _contractions()):
+        return known[word]
+    if " " in word:
+        return tuple(word.split())
+    head, mark, tail = word.rpartition("'")
+    return (head, _ENDINGS[mark + tail]) if head and mark + tail in _ENDINGS else (word,)
+
+
+def _forms(phrase: str, rule: str) -> Iterator[tuple[str, ...]]:
+    """Every sequence of words that a phrase with its `(a|b)` and `(a)?` stands for; `...`, `^` and `$` are words of their own."""
+    tree, rest = _parse(phrase.replace("...", " ... "), rule, depth=0)
+    if rest:
+        raise _wrong(f"a bracket too many in {phrase!r}", rule)
+    if len(tree) > _MAX_FORMS:
+        raise _wrong(f"{phrase!r} stands for {len(tree)} phrases", rule)
+    for form in dict.fromkeys(tree):
+        inner = form[form[:1] == ("^",) : len(form) - (form[-1:] == ("$",))]
+        if not inner or inner[0] == "..." or "^" in inner or "$" in inner:
+            raise _wrong(f"{phrase!r} can match without a word, begins with ..., or has ^ or $ inside", rule)
+        yield form
+
+
+def _parse(text: str, rule: str, *, depth: int) -> tuple[list[tuple[str, ...]], str]:
+    """The forms of the text up to its closing bracket, and what follows that."""
+    done: list[tuple[str, ...]] = []
+    forms: list[tuple[str, ...]] = [()]
+    while text:
+        char, text = text[0], text[1:]
+        if char == "(":
+            inner, text = _parse(text, rule, depth=depth + 1)
+            if text.startswith("?"):
+                inner, text = [*inner, ()], text[1:]
+            forms = [a + b for a, b in product(forms, inner)]
+        elif char == "|" and depth:
+            done, forms = done + forms, [()]
+        elif char == ")" and depth:
+            return done + forms, text
+        elif char not in " ,":
+            match = re.match(r"[^\s,()|$]+|\$", char + text)
+            word = match[0] if match else char
+            text = (char + text)[len(word) :]
+            parts = (word,) if word in ("...", "^", "$") else tuple(part for part, _, _ in _words(word))
+            if not parts:
+                raise _wrong(f"{word!r} is no word", rule)
+            forms = [form + parts for form in forms]
+        if len(forms) > _MAX_FORMS:
+            raise _wrong("a phrase stands for too many", rule)
+    if depth:
+        raise _wrong("a bracket is not closed", rule)
+    return forms, text
+
+
+def _wrong(what: str, rule: str) -> ConfigError:
+    return ConfigError(what, where=f"cue rule {rule!r}", do="Mend the rule; the head of analyzer/data/cues.toml says how phrases are written.")
+
+
+def _rules(text: str, where: str) -> list[Rule]:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not TOML: {error}", where=where, do="Mend the file.") from None
+    if extra := set(data) - {"rule"}:
+        raise ConfigError(f"unknown key {min(extra)!r}", where=where, do="A cue file holds [[rule]] sections only.")
+    if not isinstance(data.get("rule"), list) or not data["rule"]:
+        raise ConfigError("holds no [[rule]]", where=where, do="Write at least one.")
+    rules = [_rule(raw, f"{where}, rule {place}") for place, raw in enumerate(data["rule"], start=1)]
+    for place, rule in enumerate(rules):
+        if rule.name in {other.name for other in rules[:place]}:
+            raise _wrong("there are two rules of this name", rule.name)
+    return rules
+
+
+def _rule(raw: Mapping[str, Any], where: str) -> Rule:
+    name = raw.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigError("has no name", where=where, do='Write name = "…".')
+    for key in raw:
+        if key not in _KEYS:
+            close = get_close_matches(key, _KEYS, n=1)
+            raise _wrong(f"unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else ""), name)
+    for key, known in (("kind", KINDS), ("speaker", _SPEAKERS)):
+        if raw.get(key, "any" if key == "speaker" else None) not in known:
+            close = get_close_matches(str(raw.get(key)), known, n=1)
+            raise _wrong(f"{key} {raw.get(key)!r} is none of {', '.join(known)}" + (f"; did you mean {close[0]!r}?" if close else ""), name)
+    for key in ("phrases", "unless"):
+        if not isinstance(raw.get(key, []), list) or not all(isinstance(item, str) and item for item in raw.get(key, [])):
+            raise _wrong(f"{key} must be a list of text", name)
+    tokens = raw.get("tokens", [])
+    if not isinstance(tokens, list) or not all(isinstance(p, list) and p and all(isinstance(token, dict) for token in p) for p in tokens):
+        raise _wrong("tokens must be a list of spaCy patterns, each a list of tables", name)
+    if not raw.get("phrases") and not tokens:
+        raise _wrong("has neither phrases nor tokens", name)
+    return Rule(
+        name=name,
+        kind=raw["kind"],
+        speaker=raw.get("speaker", "any"),
+        phrases=tuple(raw.get("phrases", ())),
+        tokens=tuple(tuple(pattern) for pattern in tokens),
+        unless=tuple(raw.get("unless", ())),
+    )

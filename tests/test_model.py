@@ -1,0 +1,273 @@
+"""The shipped model: what moves an answer and what must not, when it says nothing, and which directories it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analyzer.errors import ModelError
+from analyzer.evaluation import LabelledCall, Prediction, evaluate, read_labels
+from analyzer.model import ConversationModel, load_model, models_dir
+from analyzer.records import CAUSES, DIMENSIONS, LABELS, OPENING_LABELS, Transcript
+from tests.builders import transcript
+
+DATA = Path(__file__).parent / "data" / "labelled_calls.jsonl"
+QUESTIONS = {**LABELS, "opening": OPENING_LABELS}
+
+RUDE = transcript(
+    ("agent", "Billing."),
+    ("customer", "Hi, I was charged twice this month and I would like the second payment back please."),
+    ("agent", "Well you should have read the letter, shouldn't you? That's your problem, not mine."),
+    ("customer", "I never got a letter. Could you please have a look?"),
+    ("agent", "I haven't got all day. I'm not explaining it to you again."),
+    ("customer", "This is a disgrace. I'm closing my account and I will be complaining about you."),
+    call_id="rude",
+)
+KIND = transcript(
+    ("agent", "Good morning, thank you for calling, this is Anna. How can I help?"),
+    ("customer", "Hello, I've just come out of hospital and I need to move my delivery."),
+    ("agent", "Oh, I'm so sorry, that must have been a worrying week. Let me sort this out for you right now, so you can rest."),
+    ("customer", "Thank you. Would Thursday be possible?"),
+    ("agent", "Thursday morning is booked, and I've asked the driver to carry it upstairs so that you don't have to. I'll check on it myself."),
+    ("customer", "Oh, that's wonderful, you have been so helpful. You really made my day, thank you so much!"),
+    call_id="kind",
+)
+
+
+@pytest.fixture(scope="session")
+def model() -> ConversationModel:
+    return load_model("default")
+
+
+@pytest.fixture(scope="session")
+def labelled() -> tuple[LabelledCall, ...]:
+    return read_labels(DATA)
+
+
+def said(call: Transcript, speaker: str, *texts: str) -> Transcript:
+    """The call with the words of one side replaced, turn by turn."""
+    words = iter(texts * len(call.turns))
+    return transcript(*((turn.speaker, next(words) if turn.speaker == speaker else turn.text) for turn in call.turns))
+
+
+def test_rude_and_kind_calls_are_told_apart(model: ConversationModel) -> None:
+    rude, kind = model.read([RUDE, KIND])
+    best = [
+        {name: max(reading.probabilities[name], key=lambda label: reading.probabilities[name][label]) for name in ("courtesy", "closing")}
+        for reading in (rude, kind)
+    ]
+    assert best == [{"courtesy": "discourteous", "closing": "grumbling"}, {"courtesy": "courteous", "closing": "singing"}]
+
+
+def test_a_reading_is_complete(model: ConversationModel) -> None:
+    reading = model.read([RUDE])[0]
+    for name, labels in QUESTIONS.items():
+        assert tuple(reading.probabilities[name]) == labels
+        assert sum(reading.probabilities[name].values()) == pytest.approx(1.0)
+        assert len(reading.weights[name]) == len(RUDE.turns)
+    assert tuple(reading.cause) == CAUSES
+    assert sum(reading.cause.values()) == pytest.approx(1.0)
+    assert reading.abstain == {}
+
+
+def test_the_customers_words_do_not_move_courtesy(model: ConversationModel) -> None:
+    for other in ("Oh wonderful, thank you!", "You are a liar and this is a disgrace."):
+        was, now = model.read([RUDE, said(RUDE, "customer", other)])
+        assert was.probabilities["courtesy"] == pytest.approx(now.probabilities["courtesy"], abs=1e-5)
+
+
+def test_the_agents_words_do_not_move_closing_and_opening(model: ConversationModel) -> None:
+    for other in ("I don't care about your problem.", "I am so sorry, leave it with me."):
+        was, now = model.read([KIND, said(KIND, "agent", other)])
+        for name in ("closing", "opening"):
+            assert was.probabilities[name] == pytest.approx(now.probabilities[name], abs=1e-5)
+
+
+def test_closing_hears_only_the_customers_last_turns_and_opening_the_first(model: ConversationModel) -> None:
+    def call(first: str, last: str) -> Transcript:
+        middle = [turn for n in range(6) for turn in (("agent", "Noted."), ("customer", f"And item {n} please."))]
+        return transcript(("customer", first), *middle, ("agent", "Bye."), ("customer", last))
+
+    plain, angry_start, angry_end = model.read(
+        [
+            call("I want to order.", "Okay, bye."),
+            call("You people are a disgrace.", "Okay, bye."),
+            call("I want to order.", "You people are a disgrace."),
+        ]
+    )
+    assert plain.probabilities["closing"] == pytest.approx(angry_start.probabilities["closing"], abs=1e-5)
+    assert plain.probabilities["opening"] == pytest.approx(angry_end.probabilities["opening"], abs=1e-5)
+    assert angry_end.probabilities["closing"]["grumbling"] > plain.probabilities["closing"]["grumbling"]
+    assert angry_start.probabilities["opening"]["grumbling"] > plain.probabilities["opening"]["grumbling"]
+
+
+def test_company_in_the_batch_changes_nothing(model: ConversationModel, labelled: tuple[LabelledCall, ...]) -> None:
+    calls = [call.transcript for call in labelled[:8]]
+    alone = [model.read([call])[0] for call in calls]
+    together = model.read(calls, batch_size=7)
+    for one, other in zip(alone, together, strict=True):
+        for name in QUESTIONS:
+            assert one.probabilities[name] == pytest.approx(other.probabilities[name], abs=1e-4)
+    assert model.read(calls, batch_size=7) == together
+
+
+def test_weights_are_what_leaving_the_turn_out_does(model: ConversationModel) -> None:
+    reading = model.read([RUDE])[0]
+    assert max(range(len(RUDE.turns)), key=lambda n: reading.weights["courtesy"][n]) in (2, 4)
+    assert [reading.weights["courtesy"][n] for n in (1, 3, 5)] == [0.0, 0.0, 0.0]
+    assert [reading.weights["closing"][n] for n in (0, 2, 4)] == [0.0, 0.0, 0.0]
+    assert max(range(len(RUDE.turns)), key=lambda n: reading.weights["closing"][n]) == 5
+
+
+def test_a_long_turn_is_read_to_its_end(model: ConversationModel) -> None:
+    long = "We talked about the order and the delivery of the parcel. " * 60
+    calm, sour = model.read(
+        [transcript(("agent", "Hello."), ("customer", long)), transcript(("agent", "Hello."), ("customer", long + "You are a disgrace! " * 40))]
+    )
+    assert calm.probabilities["closing"] != pytest.approx(sour.probabilities["closing"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "who", "reason"),
+    [
+        (
+            transcript(
+                ("customer", "You've reached the voicemail of Ann. Please leave a message after the tone."),
+                ("agent", "Hi Ann, it's Bob, please call back."),
+            ),
+            "all",
+            "voicemail",
+        ),
+        (transcript(("agent", "Hello? Can you hear me? I will call you back later then, goodbye.")), "all", "only one side"),
+        (transcript(("agent", "Northwind, good morning."), ("customer", "Oh sorry, I've got the wrong number.")), "all", "wrong number"),
+        (transcript(("unknown", "Hello, how can I help you?"), ("unknown", "I want to cancel my contract with you.")), "all", "could not be told"),
+        (transcript(("agent", "..."), ("customer", "")), "all", "nobody speaks"),
+        (
+            transcript(("unknown", "I want to cancel my contract with you now."), ("customer", "Yes, please do it today if you can.")),
+            "courtesy",
+            "no turn of the agent",
+        ),
+        (
+            transcript(("agent", "Good morning, how can I help you today?"), ("customer", "Hm."), ("agent", "Are you still there at all, sir?")),
+            "closing",
+            "too little",
+        ),
+        (transcript(("agent", "Billing, hello."), ("customer", "Hello, it's me.")), "resolution", "too short"),
+    ],
+)
+def test_silence_where_the_call_does_not_carry_the_answer(model: ConversationModel, call: Transcript, who: str, reason: str) -> None:
+    reading = model.read([call])[0]
+    for name in QUESTIONS if who == "all" else (who,):
+        assert reason in reading.abstain[name]
+        assert sum(reading.probabilities[name].values()) == pytest.approx(1.0)
+
+
+def test_ordinary_calls_are_answered(model: ConversationModel, labelled: tuple[LabelledCall, ...]) -> None:
+    mentions = transcript(
+        ("agent", "Good morning, how can I help?"),
+        ("customer", "My voicemail does not work, I can't leave a message greeting."),
+        ("agent", "I have reset the mailbox."),
+        ("customer", "Let me try it now."),
+        ("agent", "Does it work?"),
+        ("customer", "Yes, it works, thanks, bye."),
+    )
+    assert model.read([mentions])[0].abstain == {}
+    assert sum(bool(reading.abstain) for reading in model.read([call.transcript for call in labelled])) <= len(labelled) // 10
+
+
+def test_talk_unlike_anything_seen_is_not_answered(model: ConversationModel) -> None:
+    strange = transcript(
+        ("agent", "0x3f 0x9a 0x00 0xff 7f 7f 7f"),
+        ("customer", "qwrt zxcv plkj mnbv 0x11 0x22"),
+        ("agent", "%% zzkw 9f 8e 0xaa"),
+        ("customer", "xqj vvk 0xde 0xad"),
+    )
+    reading, usual = model.read([strange, KIND])
+    assert reading.similarity < usual.similarity
+
+
+def test_quality_on_calls_never_trained_on_has_a_floor(model: ConversationModel, labelled: tuple[LabelledCall, ...]) -> None:
+    readings = model.read([call.transcript for call in labelled])
+    made = [{name: Prediction(probabilities=reading.probabilities[name]) for name in DIMENSIONS} for reading in readings]
+    found = evaluate(labelled, made, resamples=2)
+    assert found["courtesy"].figures["macro_f1"].value >= 0.80
+    assert found["resolution"].figures["macro_f1"].value >= 0.55
+    assert found["closing"].figures["macro_f1"].value >= 0.75
+
+
+def test_no_calls_no_readings(model: ConversationModel) -> None:
+    assert model.read([]) == []
+
+
+def test_the_stamp_names_the_contents(model: ConversationModel) -> None:
+    name, _, digest = model.stamp.partition("@sha256:")
+    assert name == "default"
+    assert len(digest) == 12
+    assert load_model(str(models_dir() / "default")).stamp == model.stamp
+
+
+def test_shipped_files_are_small_and_plain() -> None:
+    files = list((models_dir() / "default").iterdir())
+    assert {"config.json", "encoder.safetensors", "heads.safetensors", "tokenizer.json", "README.md"} == {file.name for file in files}
+    assert sum(file.stat().st_size for file in files) < 60_000_000
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The shipped directory to spoil; the encoder is a hard link, to be replaced but never written into."""
+    out = tmp_path / "mine"
+    shutil.copytree(models_dir() / "default", out)
+    return out
+
+
+@pytest.mark.parametrize("name", ["config.json", "encoder.safetensors", "heads.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(ModelError, match=f"{name} is missing"):
+        load_model(str(copy))
+
+
+def test_an_altered_file_is_refused(copy: Path) -> None:
+    raw = bytearray((copy / "heads.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (copy / "heads.safetensors").write_bytes(raw)
+    with pytest.raises(ModelError, match=r"heads\.safetensors is not the file"):
+        load_model(str(copy))
+
+
+def test_a_shortened_file_is_refused(copy: Path) -> None:
+    raw = (copy / "tokenizer.json").read_bytes()
+    (copy / "tokenizer.json").write_bytes(raw[:-10])
+    with pytest.raises(ModelError, match=r"tokenizer\.json is not the file"):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 99}, "model schema 99"),
+        ({"files": {}}, "cannot be read"),
+        ({"temperature": None}, "'temperature' is missing"),
+    ],
+)
+def test_another_schema_or_a_torn_config_is_refused(copy: Path, change: dict[str, object], message: str) -> None:
+    config = json.loads((copy / "config.json").read_text()) | change
+    (copy / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    with pytest.raises(ModelError, match=message):
+        load_model(str(copy))
+
+
+def test_pickles_are_refused(copy: Path) -> None:
+    (copy / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(ModelError, match="may hold pickled code"):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize("name", ["sentence-transformers/all-MiniLM-L6-v2", "defualt", "", "/nowhere/at/all"])
+def test_what_is_no_model_directory_is_said(name: str) -> None:
+    with pytest.raises(ModelError, match="not a model directory") as caught:
+        load_model(name)
+    assert "default" in str(caught.value)
