@@ -22,12 +22,11 @@ from typing import IO, Any, Final, Literal, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer import sound
 from analyzer.config import AudioSettings
 from analyzer.errors import AudioError
 from analyzer.records import Event, Word
+from analyzer.sound import SAMPLE_RATE_HZ, Listener, PairCorrelation, quietest, silences
 
-SAMPLE_RATE_HZ: Final = sound.SAMPLE_RATE_HZ
 Samples: TypeAlias = NDArray[np.float32]
 Layout: TypeAlias = Literal["two-channel", "mono", "fake-stereo"]
 
@@ -127,12 +126,12 @@ def survey(path: Path, settings: AudioSettings) -> Survey:
         AudioError: what `decode` raises, and digital silence from start to end.
     """
     header: dict[str, Any] = {}
-    channels: list[sound.Listener] = []
-    pair = sound.PairCorrelation()
+    channels: list[Listener] = []
+    pair = PairCorrelation()
     for item in _decoded(path, settings):
         if not isinstance(item, Block):
             header = item
-            channels = [sound.Listener() for _ in range(header["channels"])]
+            channels = [Listener() for _ in range(header["channels"])]
             continue
         for listener, samples in zip(channels, item.samples, strict=True):
             listener.hear(samples)
@@ -145,7 +144,7 @@ def survey(path: Path, settings: AudioSettings) -> Survey:
     heard = [listener.finish(settings.vad_padding_s) for listener in (channels if layout == "two-channel" else channels[:1])]
     speech = sorted((Span(channel=n, start_s=a, end_s=b) for n, one in enumerate(heard) for a, b in one.speech), key=lambda s: (s.start_s, s.channel))
     events = [Event(kind=kind, start_s=a, end_s=b, channel=n) for n, one in enumerate(heard) for kind, a, b in one.events]
-    events += [Event(kind="silence", start_s=a, end_s=b) for a, b in sound.silences(heard, duration_s)]
+    events += [Event(kind="silence", start_s=a, end_s=b) for a, b in silences(heard, duration_s)]
     info = AudioInfo(path=path, sha256=_sha256(path), **header)
     return Survey(
         info=info, duration_s=duration_s, layout=layout, speech=tuple(speech), events=tuple(sorted(events, key=lambda e: (e.start_s, e.channel or 0)))
@@ -188,7 +187,7 @@ class _Cutter:
         self.next += len(part)
         self.held = np.concatenate([self.held, part])
         while len(self.held) > self.longest:
-            yield self.piece(sound.quietest(self.held[: self.longest]))
+            yield self.piece(quietest(self.held[: self.longest]))
         if self.next >= self.end:
             yield from self.rest()
 

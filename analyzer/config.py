@@ -61,6 +61,8 @@ class OutcomeSettings:
     window_days: int = 90
     good_news: tuple[str, ...] = ("reorder", "upsell", "referral", "spend")
     bad_news: tuple[str, ...] = ("churn", "repeat_call")
+    #: Kinds that happen once and end a customer's being at risk: calls after such an event do not count for that kind.
+    once: tuple[str, ...] = ("churn",)
     adjust: tuple[str, ...] = ()
     #: Fewer events or non-events than this in either arm gives "not enough data" instead of a number.
     min_events: int = 10

@@ -25,6 +25,8 @@ _PICKLES: Final = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 #: How many of the customer's last turns the closing is read from, and of the first the opening.
 CLOSING_TURNS: Final = 5
 OPENING_TURNS: Final = 4
+#: Share of what a turn says alone in its weight; the rest is what is missed without it.
+_ALONE: Final = 0.2
 #: Which speakers' turns each head is given.
 SIDES: Final[Mapping[str, tuple[str, ...]]] = {"courtesy": ("agent",), "resolution": ("agent", "customer", "unknown"), "closing": ("customer",)}
 
@@ -34,8 +36,9 @@ class Reading:
     """What the model makes of one call.
 
     `probabilities` holds calibrated probabilities for `courtesy`, `resolution`, `closing` and `opening`, each adding up to 1; `cause`
-    those of the cause, should the resolution be partial or unresolved. `weights` has one number per turn and question: by how much the probability
-    of the most probable label falls when that turn is left out (negative where the turn speaks against it, 0 where the head does not read it).
+    those of the cause, should the resolution be partial or unresolved. `weights` has one number per turn and question, what the turn does to the
+    probability p of the most probable label: 0.8 (p(all) - p(all but it)) + 0.2 (p(it alone) - p(nothing)), the second so that two turns that
+    say the same do not hide each other. Negative where the turn speaks against the label, 0 where the head does not read it.
     `abstain` names the questions this call cannot answer, with the reason; `similarity` is the call's likeness (cosine, -1 to 1)
     to the nearest training call.
     """
@@ -114,10 +117,12 @@ class ConversationModel:
             answers = torch.softmax(logits / float(self.config["temperature"]["closing" if question == "opening" else question]), dim=-1)
             probabilities[question] = dict(zip(labels, _normal(answers[0]), strict=True))
             best = int(answers[0].argmax())
-            drops = [0.0] * len(transcript.turns)
-            for row, number in enumerate(view(question, transcript.turns).turns, start=1):
-                drops[number] = float(answers[0, best] - answers[row, best])
-            weights[question] = tuple(drops)
+            read = view(question, transcript.turns).turns
+            carried = answers[:, best]
+            missed, alone = carried[0] - carried[2 : 2 + len(read)], carried[2 + len(read) :] - carried[1]
+            shares = (1 - _ALONE) * missed + _ALONE * alone
+            by_turn = dict(zip(read, shares.tolist(), strict=True))
+            weights[question] = tuple(by_turn.get(number, 0.0) for number in range(len(transcript.turns)))
             if question == "resolution":
                 cause = torch.softmax(self.heads.cause(summary[:1])[0] / float(self.config["temperature"]["cause"]), dim=-1)
         similarity = self._similarity(features)
@@ -130,7 +135,7 @@ class ConversationModel:
         )
 
     def _ask(self, question: str, turns: Sequence[Turn], standard: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and summaries: row 0 of the whole view, row i of the view without its i-th turn (shape (turns read + 1, …))."""
+        """Logits and summaries, a row each: all n turns read, none, all but the i-th for each i, the i-th alone for each i (2 + 2n rows)."""
         import torch
 
         from analyzer.network import SPEAKER_IDS
@@ -138,12 +143,12 @@ class ConversationModel:
         seen = view(question, turns)
         count = len(seen.turns)
         numbers = torch.tensor(seen.turns or (0,), dtype=torch.long)
-        rows = count + 1
-        mask = torch.ones(rows, max(count, 1), dtype=torch.bool)
-        if not count:
-            mask[:] = False
         # Left-out turns are masked rather than cut, so that every other turn keeps its place.
-        mask[torch.arange(1, rows), torch.arange(count)] = False
+        single = torch.eye(count, dtype=torch.bool)
+        mask = torch.cat([torch.ones(1, count, dtype=torch.bool), torch.zeros(1, count, dtype=torch.bool), ~single, single])
+        if not count:
+            mask = torch.zeros(2, 1, dtype=torch.bool)
+        rows = len(mask)
         speakers = torch.tensor([SPEAKER_IDS[turns[int(number)].speaker] for number in numbers])
         places = torch.tensor(seen.places or (0,), dtype=torch.long)
         head = self.heads.heads["closing" if question == "opening" else question]
@@ -200,7 +205,7 @@ def find_model(name: str) -> Path:
     if name and Path(name).name == name and (shipped / CONFIG).is_file():
         return shipped
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         return path.resolve()
     names = ", ".join(sorted(entry.parent.name for entry in models_dir().glob(f"*/{CONFIG}"))) or "none"
     raise ModelError(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.audio import SAMPLE_RATE_HZ, Segment
+from analyzer.audio import Segment
 from analyzer.errors import ModelError
+from analyzer.sound import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -114,7 +114,7 @@ def test_company_in_the_batch_changes_nothing(model: ConversationModel, labelled
     assert model.read(calls, batch_size=7) == together
 
 
-def test_weights_are_what_leaving_the_turn_out_does(model: ConversationModel) -> None:
+def test_weights_point_at_the_turns_that_carry_the_answer(model: ConversationModel) -> None:
     reading = model.read([RUDE])[0]
     assert max(range(len(RUDE.turns)), key=lambda n: reading.weights["courtesy"][n]) in (2, 4)
     assert [reading.weights["courtesy"][n] for n in (1, 3, 5)] == [0.0, 0.0, 0.0]
@@ -187,6 +187,12 @@ def test_talk_unlike_anything_seen_is_not_answered(model: ConversationModel) -> 
     )
     reading, usual = model.read([strange, KIND])
     assert reading.similarity < usual.similarity
+    between = (reading.similarity + usual.similarity) / 2
+    stricter = ConversationModel(stamp="t", encoder=model.encoder, heads=model.heads, config={**model.config, "min_similarity": between})
+    reading, usual = stricter.read([strange, KIND])
+    assert usual.abstain == {}
+    assert set(reading.abstain) == set(QUESTIONS)
+    assert "unlike anything" in reading.abstain["courtesy"]
 
 
 def test_quality_on_calls_never_trained_on_has_a_floor(model: ConversationModel, labelled: tuple[LabelledCall, ...]) -> None:

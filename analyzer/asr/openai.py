@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from analyzer.asr import on_disk
 from analyzer.asr.guards import invented
+from analyzer.asr.on_disk import fetch_openai, openai_package
 from analyzer.audio import Segment, Utterance
 from analyzer.errors import EngineError
 from analyzer.records import Word
@@ -23,7 +23,7 @@ class OpenAIWhisper:
 
     def __init__(self, name: str, *, device: str) -> None:
         """Loads it, fetching a known name that is not in the cache. Raises EngineError."""
-        whisper = on_disk.openai_package()
+        whisper = openai_package()
         import torch
 
         if device == "cuda" and not torch.cuda.is_available():
@@ -31,7 +31,7 @@ class OpenAIWhisper:
         self._cuda = device != "cpu" and torch.cuda.is_available()
         target = "cuda" if self._cuda else "cpu"
         if name in whisper.available_models():
-            on_disk.fetch_openai(name)  # the file's published sha256 is checked here
+            fetch_openai(name)  # the file's published sha256 is checked here
             self._model = whisper.load_model(name, device=target)
             self.stamp = f"openai-whisper:{name}"
         else:
@@ -41,7 +41,7 @@ class OpenAIWhisper:
 
     def transcribe(self, segments: Iterable[Segment], *, language: str) -> Iterator[Utterance]:
         """See `Transcriber`. An utterance's confidence is the mean probability of its tokens (exp of the mean log)."""
-        whisper = on_disk.openai_package()
+        whisper = openai_package()
         if language != "en" and not self._model.is_multilingual:
             raise EngineError(f"knows English only, not {language!r}", where=self.stamp, do="Take the model without `.en`.")
         if language not in whisper.tokenizer.LANGUAGES:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from analyzer.cli import show
-from analyzer.cli.calls import ConfigFile, Form, Output, StoreUrl, settings
+from analyzer.cli.options import ConfigFile, Form, Output, StoreUrl, settings
 from analyzer.cli.show import print_rows
 from analyzer.errors import AnalyzerError, UsageError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analyzer.cli import show
-from analyzer.cli.calls import ConfigFile, Form, Output, Quiet, StoreUrl, settings
+from analyzer.cli.options import ConfigFile, Form, Output, Quiet, StoreUrl, settings
 from analyzer.cli.show import Format
 from analyzer.config import Settings, digest
 from analyzer.errors import TableError, UsageError
@@ -76,7 +76,9 @@ def report(
 
     chosen = outcomes_settings(settings(config, store=store), window_days, adjust)
     with Store(chosen.store) as opened:
-        write_report(opened, chosen, model=model, outcomes=outcomes, about=about, path=path)
+        if about is not None:
+            opened.save_about(about)
+        write_report(opened, chosen, model=model, outcomes=outcomes, path=path)
 
 
 def outcomes_settings(base: Settings, window_days: int | None, adjust: list[str] | None) -> Settings:
@@ -93,16 +95,14 @@ def linked_effects(calls: Iterable[CallScore], chosen: Settings, path: Path) -> 
     from analyzer.outcomes import link as join
     from analyzer.outcomes import read_outcomes
 
-    linked = join(calls, read_outcomes(path), window_days=chosen.outcomes.window_days)
+    linked = join(calls, read_outcomes(path), window_days=chosen.outcomes.window_days, once=chosen.outcomes.once)
     return linked, estimate(linked, settings=chosen.outcomes)
 
 
-def write_report(store: Store, chosen: Settings, *, model: str | None, outcomes: Path | None, about: str | None, path: Path | None) -> None:
+def write_report(store: Store, chosen: Settings, *, model: str | None, outcomes: Path | None, path: Path | None) -> None:
     """Link the store's calls where outcomes are given; write the report, or without a `path` print the effects' sentences."""
     from analyzer.report import Provenance, ReportInput, render
 
-    if about is not None:
-        store.save_about(about)
     scores = list(store.scores(model=model))
     linked, effects = linked_effects(scores, chosen, outcomes) if outcomes else (None, [])
     if path is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analyzer.cli import show
-from analyzer.cli.calls import ConfigFile, Form, Jobs, Model, Output, Quiet, settings
+from analyzer.cli.options import ConfigFile, Form, Jobs, Model, Output, Quiet, settings
 from analyzer.cli.show import Format, print_rows
 from analyzer.errors import InputError
 from analyzer.records import DIMENSIONS, CallScore, Failure, dumps, plain

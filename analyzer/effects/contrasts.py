@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from analyzer.config import OutcomeSettings
-from analyzer.effects import words
 from analyzer.effects.answers import answer, naive
 from analyzer.effects.episodes import CONTRASTS, Episodes, Mask, check_adjust, gather
 from analyzer.effects.records import Arm, Effect, Interval, Placebo
 from analyzer.effects.risk import Design, NotEnoughError
+from analyzer.effects.words import estimand, sentence
 from analyzer.errors import UsageError
 from analyzer.outcomes import LinkedCall
 from analyzer.records import DIMENSIONS, LABELS
@@ -97,7 +97,7 @@ def _effect(linked: Sequence[LinkedCall], dimension: str, kind: str, adjust: tup
         excluded=episodes.excluded if used.all() else episodes.excluded | {"label_with_one_outcome_only": int((~used).sum())},
         not_enough=reason,
     )
-    return replace(effect, estimand=words.estimand(effect), sentence=words.sentence(effect, settings), warnings=_warnings(effect))
+    return replace(effect, estimand=estimand(effect), sentence=sentence(effect, settings), warnings=_warnings(effect))
 
 
 def _codes(dimension: str) -> tuple[int, int]:
