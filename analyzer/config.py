@@ -37,6 +37,8 @@ class SpeechSettings:
     device: str = "auto"
     #: Below this mean word confidence of the words, scores abstain.
     min_confidence: float = 0.5
+    #: Below this confidence in which side is the agent, scores abstain.
+    min_role_confidence: float = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ class Settings:
             ("outcomes.min_events", self.outcomes.min_events, 1, 10**6),
             ("audio.max_duration_s", self.audio.max_duration_s, 1, 86400),
             ("audio.max_segment_s", self.audio.max_segment_s, 1, 30),
+            ("speech.min_role_confidence", self.speech.min_role_confidence, 0, 1),
             ("speech.min_confidence", self.speech.min_confidence, 0, 1),
             ("model.batch_size", self.model.batch_size, 1, 4096),
         ):

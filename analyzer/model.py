@@ -192,7 +192,12 @@ def load_model(name: str = "default") -> ConversationModel:
     except RuntimeError as error:
         raise ModelError(f"the heads do not fit this version: {error}", where=str(directory), do="Train the model again.") from None
     heads.float().eval()
-    return ConversationModel(stamp=f"{directory.name}@sha256:{contents_digest(directory)[:12]}", encoder=encoder, heads=heads, config=config)
+    return ConversationModel(stamp=stamp_of(directory), encoder=encoder, heads=heads, config=config)
+
+
+def stamp_of(directory: Path) -> str:
+    """A model's name and the first 12 hex digits of its contents' SHA-256, as its scores carry it."""
+    return f"{directory.name}@sha256:{contents_digest(directory)[:12]}"
 
 
 def find_model(name: str) -> Path:

@@ -19,7 +19,6 @@ from analyzer.config import Settings, digest
 from analyzer.engines import Engine, Lost
 from analyzer.errors import AnalyzerError, AudioError, EngineError, InputError
 from analyzer.readers.folder import Call, find_calls
-from analyzer.readers.tables import overlay
 from analyzer.records import CallScore, Failure, Speaker, Transcript, dumps
 from analyzer.redaction import redact
 from analyzer.speakers import tell_agent, to_turns
@@ -76,6 +75,15 @@ class Analyzer:
         return load_model(self.settings.model.name)
 
     @cached_property
+    def model_stamp(self) -> str:
+        """The model's stamp, without loading it; raises `ModelError`."""
+        from analyzer.model import check_model, find_model, stamp_of
+
+        directory = find_model(self.settings.model.name)
+        check_model(directory)
+        return stamp_of(directory)
+
+    @cached_property
     def speech(self) -> Resolved:
         """The speech engine and why it was chosen; raises `EngineError`."""
         return resolve(self.settings.speech.engine, device=self.settings.speech.device, language=self.settings.speech.language)
@@ -107,11 +115,38 @@ class Analyzer:
         return self._each(Analyzer.hear, find_calls(sources, ready=self.takes_ready), jobs)
 
     def batch(self, calls: Iterable[Call | Failure], jobs: int = 1) -> Iterator[Done | Failure]:
-        """Bring every call into the store of the settings; what is there already is not done again."""
-        for result in self._each(Analyzer.store_one, calls, jobs):
+        """Bring every call into the store of the settings; what is there already is found first, before any model is loaded."""
+        rest: list[Call | Failure] = []
+        for call in calls:
+            done = None if isinstance(call, Failure) else self._try(Analyzer.stored, call)
+            if isinstance(done, Done):
+                yield done
+            else:
+                rest.append(call if done is None else done)
+        for result in self._each(Analyzer.store_one, rest, min(jobs, max(1, len(rest)))):
             if isinstance(result, Failure):
                 self.store.save_failure(result)
             yield result
+
+    def stored(self, call: Call) -> Done | None:
+        """The call as it is in the store, its table columns brought up to date; `None` where there is no score of it yet."""
+        content, key = self.key(call)
+        if not self.store.has_score(key, self.model_stamp):
+            return None
+        self.store.save_info(call.info, source=call.source, content_sha256=content, key=key)
+        return Done(call_id=call.info.call_id, source=call.source, audio_s=0.0, new=False)
+
+    def _try(self, step: Callable[[Analyzer, Call], Out], call: Call) -> Out | Failure:
+        """One step on one call, any failure as a `Failure`: one call never stops the others."""
+        try:
+            return step(self, call)
+        except AnalyzerError as error:
+            return Failure(source=call.source, call_id=call.info.call_id, reason=error.reason, message=str(error))
+        except Exception as error:  # a defect of ours; its own text is left out, for it may hold what was said
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+            message = f"{call.source}: a defect in analyzer ({what}). Please report it with this line."
+            return Failure(source=call.source, call_id=call.info.call_id, reason="defect", message=message)
 
     def _each(self, step: Callable[[Analyzer, Call], Out], calls: Iterable[Call | Failure], jobs: int) -> Iterator[Out | Failure]:
         """Run one step on every call, on this machine; calls that failed at reading come back as they are, first."""
@@ -130,10 +165,9 @@ class Analyzer:
     def hear(self, call: Call) -> Transcript:
         """Decode, transcribe, assign speakers, redact: nothing unredacted leaves this function."""
         heard = call.ready or self._listen(call)
-        info = overlay(heard.info, call.info)
         if any(turn.speaker == "unknown" for turn in heard.turns):
             heard = _with_roles(heard)
-        return redact(dataclasses.replace(heard, info=info), self.settings.redaction.level)
+        return redact(dataclasses.replace(heard, info=call.info), self.settings.redaction.level)
 
     def _listen(self, call: Call) -> Transcript:
         assert call.path is not None
@@ -192,10 +226,9 @@ class Analyzer:
 
     def store_one(self, call: Call) -> Done:
         """The one unit of work: a call not yet in the store is heard, scored and saved, in one transaction."""
+        if (done := self.stored(call)) is not None:
+            return done
         content, key = self.key(call)
-        if self.store.has_score(key, self.model.stamp):
-            self.store.save_info(call.info, source=call.source, content_sha256=content, key=key)
-            return Done(call_id=call.info.call_id, source=call.source, audio_s=0.0, new=False)
         transcript = self.store.transcript(key, call.info) or self.hear(call)
         score = self.score_transcript(transcript)
         self.store.save(score, source=call.source, content_sha256=content, key=key)
@@ -215,24 +248,13 @@ def _score(analyzer: Analyzer, call: Call) -> CallScore:
 
 
 def _worker(held: Analyzer | Recipe, step: Callable[[Analyzer, Call], Out], jobs: int) -> Callable[[Call], Out | Failure]:
-    """The function a worker applies to each call; every failure becomes a `Failure`, so that one call never stops the rest."""
+    """What a worker applies to each call, its models loaded once."""
     if isinstance(held, Recipe):
         # N workers of N threads each would fight for the same cores.
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     analyzer = Analyzer(held) if isinstance(held, Recipe) else held
 
-    def work(call: Call) -> Out | Failure:
-        try:
-            return step(analyzer, call)
-        except AnalyzerError as error:
-            return Failure(source=call.source, call_id=call.info.call_id, reason=error.reason, message=str(error))
-        except Exception as error:  # a defect of ours must not stop the other calls; its text may hold what was said
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
-            message = f"{call.source}: a defect in analyzer ({what}). Please report it with this line."
-            return Failure(source=call.source, call_id=call.info.call_id, reason="defect", message=message)
-
-    return work
+    return partial(analyzer._try, step)
 
 
 def _readable(calls: Iterable[Call | Failure], unread: list[Failure]) -> Iterator[Call]:

@@ -71,6 +71,8 @@ def _unheard(transcript: Transcript, limits: SpeechSettings) -> str | None:
     """Why the words themselves are not to be trusted, or None."""
     if transcript.language is not None and not transcript.language.startswith("en"):
         return f"the scores are validated on English only, and this call is in {transcript.language!r}"
+    if (sure := transcript.role_confidence) is not None and sure < limits.min_role_confidence:
+        return f"it is not sure enough which side is the agent: confidence {sure:.2f}, below {limits.min_role_confidence:.2f}"
     heard = [(turn.confidence, len(turn.text)) for turn in transcript.turns if turn.confidence is not None]
     if letters := sum(length for _, length in heard):
         mean = sum(confidence * length for confidence, length in heard) / letters

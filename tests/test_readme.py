@@ -37,7 +37,7 @@ VERBS = (
     "models verify",
     "doctor",
 )
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def blocks(language: str) -> list[str]:

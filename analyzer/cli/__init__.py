@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import typer
-from typer.core import TyperGroup
 
 from analyzer.cli import calls, models, outcomes, raters, show
 from analyzer.errors import AnalyzerError
@@ -13,7 +12,14 @@ from analyzer.errors import AnalyzerError
 HELP = """Rate every call of a contact centre for courtesy, resolution and closing mood, with the words that show it,
 and link the ratings to what customers did later."""
 
-app = typer.Typer(cls=TyperGroup, help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    help=HELP,
+    context_settings={"max_content_width": 110},
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 for module in (calls, outcomes, raters, models):
     module.register(app)
 

@@ -115,7 +115,7 @@ def batch(
     known = read_calls(calls_table, people) if calls_table else EMPTY
     analyzer = Analyzer(Recipe(settings=chosen, agent_channel=agent_channel))
     todo = list(scan(folder, known, exclude=exclude or (), ready=analyzer.takes_ready))
-    _ = analyzer.model, analyzer.store
+    _ = analyzer.model_stamp, analyzer.store
     if any(not isinstance(call, Failure) and call.ready is None for call in todo):
         _announce(analyzer, quiet)
     began = time.monotonic()
@@ -126,13 +126,14 @@ def batch(
         took = f"{len(new)} calls scored ({heard_h:.2f} hours of talk) in {time.monotonic() - began:.0f} s"
         show.note(f"{took}, {len(done) - len(new)} were in the store already, {len(failed)} failed")
     show.failures(failed)
-    ids = {one.call_id for one in done}
-    scores = [call for call in analyzer.store.scores(model=analyzer.model.stamp) if call.info.call_id in ids]
-    print_scores(sorted(scores, key=lambda call: call.transcript is not None and call.transcript.asr == "transcript"), form, output)
+    source = {one.call_id: one.source for one in done}
+    scores = [call for call in analyzer.store.scores(model=analyzer.model_stamp) if call.info.call_id in source]
+    # Calls with a file of their own first: a file of hundreds of transcripts would push the recordings out of the table.
+    print_scores(sorted(scores, key=lambda call: "#" in source[call.info.call_id]), form, output)
     if (about := _about(folder)) is not None:
         analyzer.store.save_about(about)
     if report is not None or outcomes is not None:
-        write_report(analyzer.store, chosen, model=analyzer.model.stamp, outcomes=outcomes, path=report)
+        write_report(analyzer.store, chosen, model=analyzer.model_stamp, outcomes=outcomes, path=report)
     if failed:
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ import typer
 from analyzer.cli.show import Format
 from analyzer.config import Settings, read_settings
 
-Calls = Annotated[list[str], typer.Argument(metavar="CALL...", help="Recordings, transcripts, .jsonl files of transcripts, or - for one on stdin.")]
+Calls = Annotated[list[str], typer.Argument(metavar="CALL", help="Recordings, transcripts, .jsonl files of transcripts, or - for one on stdin.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
 Asr = Annotated[
     str | None, typer.Option("--asr", help="Speech engine: auto, whisper:NAME or :PATH, openai-whisper:NAME or :PATH, pocketsphinx, transcript.")

@@ -11,7 +11,7 @@ from typing import Final
 
 from analyzer.errors import AnalyzerError, InputError
 from analyzer.readers import read_transcripts
-from analyzer.readers.tables import EMPTY, CallRow, CallsTable
+from analyzer.readers.tables import EMPTY, CallRow, CallsTable, overlay
 from analyzer.records import CallInfo, Failure, Transcript
 
 RECORDINGS: Final = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".gsm", ".webm", ".wma", ".au", ".aiff"})
@@ -107,7 +107,7 @@ def _file(path: Path, name: str, table: CallsTable, ready: bool) -> Iterator[Cal
         return
     for call in _transcripts(beside, name, table):
         # The recording's row and name hold, whatever the transcript calls itself.
-        yield Call(source=name, info=info, path=path, ready=call.ready) if isinstance(call, Call) else call
+        yield Call(source=name, info=overlay(call.info, info), path=path, ready=call.ready) if isinstance(call, Call) else call
 
 
 def _transcripts(path: Path, name: str, table: CallsTable) -> Iterator[Call | Failure]:
@@ -118,7 +118,7 @@ def _transcripts(path: Path, name: str, table: CallsTable) -> Iterator[Call | Fa
                 continue
             row = table.find(name, item.info.call_id)
             lone = item.info.call_id == path.stem
-            yield Call(source=name if lone else f"{name}#{item.info.call_id}", info=row.info if row else item.info, ready=item)
+            yield Call(source=name if lone else f"{name}#{item.info.call_id}", info=overlay(item.info, row.info) if row else item.info, ready=item)
     except AnalyzerError as error:
         yield Failure(source=name, reason=error.reason, message=str(error), call_id=path.stem)
 
