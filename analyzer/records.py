@@ -298,7 +298,8 @@ def _round_to_one(probabilities: Mapping[str, float]) -> dict[str, float]:
     for label in by_remainder[: 10_000 - sum(units.values())]:
         units[label] += 1
     top = max(probabilities, key=lambda label: probabilities[label])
-    for label in [label for label, unit in units.items() if label != top and unit >= units[top]]:
-        units[label] -= 1
-        units[top] += 1
+    for label, unit in list(units.items()):
+        if label != top and unit >= units[top]:
+            units[label] -= 1
+            units[top] += 1
     return {label: unit / 10_000 for label, unit in units.items()}

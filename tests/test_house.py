@@ -14,12 +14,18 @@ PACKAGE = ROOT / "analyzer"
 #: Lower layers first; a module imports only from layers below its own, or from its own package.
 LAYERS = [
     {"records", "wire", "errors", "config", "spoken"},
-    {"audio", "sound", "_decoder", "speakers", "voices", "redaction", "cues", "readers", "network"},
-    {"asr", "model", "abstention", "outcomes", "scorecard"},
+    {"sound", "_decoder", "network", "abstention", "redaction", "cues", "readers"},
+    {"audio"},
+    {"voices"},
+    {"speakers"},
+    {"asr", "model", "outcomes", "scorecard"},
     {"scoring", "effects", "evaluation"},
-    {"store", "fitting", "training", "report"},
-    {"pipeline", "engines", "reviews"},
-    {"cli", "web", "__main__"},
+    {"store", "fitting", "report"},
+    {"training"},
+    {"engines"},
+    {"pipeline", "reviews"},
+    {"cli", "web"},
+    {"__main__"},
 ]
 LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
