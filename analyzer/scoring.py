@@ -114,7 +114,7 @@ def to_rows(scores: Iterable[CallScore]) -> Iterator[dict[str, Any]]:
         for name in (*DIMENSIONS, "opening"):
             judgement = call.judgement(name)
             row[name] = judgement.label
-            row |= {f"{name}_p_{label}": round(p, 4) for label, p in judgement.probabilities.items()}
+            row |= {f"{name}_p_{label}": p for label, p in judgement.to_json(None)["probabilities"].items()}
             row[f"{name}_abstained"] = judgement.reason
             if call.transcript is not None:
                 row[f"{name}_quote"] = judgement.evidence[0].quote(call.transcript) if judgement.evidence else None

@@ -86,13 +86,13 @@ def transcript_key(content_sha256: str, speech_digest: str, redaction_level: str
 
 
 class Store:
-    """An open store. Use it as a context manager; each `save_*` is one transaction.
+    """An open store. Use it as a context manager; each `save_*` is one transaction. `create` makes it where there is none.
 
     Raises:
-        StoreError: the URL makes no sense, the database cannot be reached, or a newer version wrote it.
+        StoreError: the URL makes no sense, there is no store, the database cannot be reached, or a newer version wrote it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, create: bool = True) -> None:
         try:
             self._engine = sa.create_engine(url)
         except (ArgumentError, NoSuchModuleError):
@@ -101,7 +101,7 @@ class Store:
             raise StoreError(f"the driver {error.name} is not installed", where=_masked(url), do="pip install 'analyzer[postgres]'.") from None
         self.url = _masked(url)
         if self._engine.dialect.name == "sqlite":
-            self._prepare_sqlite()
+            self._prepare_sqlite(create)
         with self._guard():
             _META.create_all(self._engine)
         self._check_version()
@@ -112,9 +112,11 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._engine.dispose()
 
-    def _prepare_sqlite(self) -> None:
+    def _prepare_sqlite(self, create: bool) -> None:
         path = self._engine.url.database
         if path and path != ":memory:":
+            if not create and not Path(path).is_file():
+                raise StoreError("there is no store", where=self.url, do="Run `analyzer batch FOLDER` first, or name it with --store.")
             if not Path(path).parent.is_dir():
                 raise StoreError("the folder does not exist", where=self.url, do=f"Make {Path(path).parent} first.")
             # Transcripts are personal data: nobody else reads the file, nor the journal SQLite puts beside it.

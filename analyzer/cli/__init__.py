@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from analyzer.cli import calls, models, outcomes, raters, show
@@ -27,14 +25,7 @@ for module in (calls, outcomes, raters, models):
 def main() -> None:
     """Run a verb. Exit status: 0 all done, 1 some calls failed, 2 the run could not be done as asked, 130 interrupted."""
     try:
-        app(standalone_mode=False)
+        app()
     except AnalyzerError as error:
         show.note(show.clean(f"error: {error}"))
         raise SystemExit(2) from None
-    except typer.Exit as done:
-        raise SystemExit(done.exit_code) from None
-    except typer.Abort:
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # `analyzer … | head`
-        sys.stderr.close()
-        raise SystemExit(1) from None

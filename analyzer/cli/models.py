@@ -62,9 +62,7 @@ def status(store: StoreUrl = None, config: ConfigFile = None, form: Form = None,
     from analyzer.store import Store
 
     chosen = settings(config, store=store)
-    if chosen.store.startswith("sqlite:///") and not Path(chosen.store.removeprefix("sqlite:///")).is_file():
-        raise UsageError("there is no store", where=chosen.store, do="Run `analyzer batch FOLDER` first, or name it with --store.")
-    with Store(chosen.store) as opened:
+    with Store(chosen.store, create=False) as opened:
         held = opened.status()
     rows = [{"what": "calls", "number": held.calls}, {"what": "transcripts", "number": held.transcripts}]
     rows += [{"what": f"scores by {model}", "number": number} for model, number in held.scores.items()]

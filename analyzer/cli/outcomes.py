@@ -75,7 +75,7 @@ def report(
     from analyzer.store import Store
 
     chosen = outcomes_settings(settings(config, store=store), window_days, adjust)
-    with Store(chosen.store) as opened:
+    with Store(chosen.store, create=False) as opened:
         if about is not None:
             opened.save_about(about)
         write_report(opened, chosen, model=model, outcomes=outcomes, path=path)
@@ -141,7 +141,7 @@ def print_scores(scores: Sequence[CallScore], form: Format, output: Path | None)
 def _stored(chosen: Settings, model: str | None, quiet: bool) -> list[CallScore]:
     from analyzer.store import Store
 
-    with Store(chosen.store) as store:
+    with Store(chosen.store, create=False) as store:
         scores = list(store.scores(model=model))
         if not scores:
             held = ", ".join(store.status().scores) or "none"
