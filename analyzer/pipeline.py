@@ -21,6 +21,7 @@ from analyzer.errors import AnalyzerError, AudioError, EngineError, InputError
 from analyzer.readers.folder import Call, find_calls
 from analyzer.records import CallScore, Failure, Speaker, Transcript, dumps
 from analyzer.redaction import redact
+from analyzer.scoring import score, scoring_digest
 from analyzer.speakers import tell_agent, to_turns
 from analyzer.store import Store, transcript_key
 from analyzer.voices import separate
@@ -84,6 +85,12 @@ class Analyzer:
         return stamp_of(directory)
 
     @cached_property
+    def rules(self) -> str:
+        """The digest of what decides a score besides words and model."""
+        speech = self.settings.speech
+        return digest(scoring_digest(), speech.min_confidence, speech.min_role_confidence)
+
+    @cached_property
     def speech(self) -> Resolved:
         """The speech engine and why it was chosen; raises `EngineError`."""
         return resolve(self.settings.speech.engine, device=self.settings.speech.device, language=self.settings.speech.language)
@@ -131,7 +138,7 @@ class Analyzer:
     def stored(self, call: Call) -> Done | None:
         """The call as it is in the store, its table columns brought up to date; `None` where there is no score of it yet."""
         content, key = self.key(call)
-        if not self.store.has_score(key, self.model_stamp):
+        if not self.store.has_score(key, self.model_stamp, self.rules):
             return None
         self.store.save_info(call.info, source=call.source, content_sha256=content, key=key)
         return Done(call_id=call.info.call_id, source=call.source, audio_s=0.0, new=False)
@@ -207,8 +214,6 @@ class Analyzer:
 
     def score_transcript(self, transcript: Transcript) -> CallScore:
         """Score words that are redacted already."""
-        from analyzer.scoring import score
-
         return score([transcript], self.model, self.settings.speech)[0]
 
     def key(self, call: Call) -> tuple[str, str]:
@@ -230,9 +235,9 @@ class Analyzer:
             return done
         content, key = self.key(call)
         transcript = self.store.transcript(key, call.info) or self.hear(call)
-        score = self.score_transcript(transcript)
-        self.store.save(score, source=call.source, content_sha256=content, key=key)
-        return Done(call_id=call.info.call_id, source=call.source, audio_s=score.talk.duration_s or 0.0, new=True)
+        made = self.score_transcript(transcript)
+        self.store.save(made, source=call.source, content_sha256=content, key=key, rules=self.rules)
+        return Done(call_id=call.info.call_id, source=call.source, audio_s=made.talk.duration_s or 0.0, new=True)
 
 
 def _sha256(path: Path) -> str:

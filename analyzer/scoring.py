@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from analyzer.config import SpeechSettings
-from analyzer.cues import Cue, find_cues, offers, promises
+from analyzer.config import SpeechSettings, digest
+from analyzer.cues import Cue, cues_digest, find_cues, offers, promises
 from analyzer.model import ConversationModel, Reading
 from analyzer.records import CAUSES, DIMENSIONS, CallScore, Evidence, Flag, Judgement, Talk, Transcript, Turn, plain
 
@@ -22,12 +22,19 @@ _CUES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _FLAGS: Final = {"complaint", "churn_signal", "value_signal", "repeat_contact", "vulnerability", "opt_out", "disclosure", "id_check", "no_no"}
 _EVIDENCE_TURNS: Final = 3
+#: Raise it when the rules of this module or of `abstention` change: stored scores are then made again from the stored words.
+REVISION: Final = 1
 
 
 def score(transcripts: Sequence[Transcript], model: ConversationModel, speech: SpeechSettings | None = None) -> list[CallScore]:
     """Score redacted transcripts, in their order. A call's score does not depend on the others it was given with."""
     limits = speech or SpeechSettings()
     return [_call(transcript, reading, model.stamp, limits) for transcript, reading in zip(transcripts, model.read(transcripts), strict=True)]
+
+
+def scoring_digest() -> str:
+    """Changes when the same transcript may get another score: with the cues, and with `REVISION` of this module and `abstention`."""
+    return digest(REVISION, cues_digest())
 
 
 def _call(transcript: Transcript, reading: Reading, stamp: str, limits: SpeechSettings) -> CallScore:

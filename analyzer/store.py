@@ -47,6 +47,8 @@ _SCORES = sa.Table(
     _META,
     sa.Column("transcript_key", sa.String(64), sa.ForeignKey("transcripts.transcript_key"), primary_key=True),
     sa.Column("model", sa.String(255), primary_key=True),
+    #: Digest of what else decides a score: thresholds, cues, the version of the scoring itself.
+    sa.Column("rules", sa.String(16), primary_key=True),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("created_at", sa.String(40), nullable=False),
 )
@@ -150,7 +152,7 @@ class Store:
         changes = {name: statement.excluded[name] for name in row if name not in keys}
         db.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
 
-    def save(self, score: CallScore, *, source: str, content_sha256: str, key: str) -> None:
+    def save(self, score: CallScore, *, source: str, content_sha256: str, key: str, rules: str) -> None:
         """One call's transcript, score and table columns, in one transaction; clears an earlier failure of the same source.
 
         Raises:
@@ -165,7 +167,7 @@ class Store:
         with self._guard(), self._engine.begin() as db:
             self._put_transcript(db, score.transcript, content_sha256, key)
             self._put_call(db, score.info, source, content_sha256, key)
-            self._put(db, _SCORES, {"transcript_key": key, "model": score.model, "body": dumps(body), "created_at": _now()})
+            self._put(db, _SCORES, {"transcript_key": key, "model": score.model, "rules": rules, "body": dumps(body), "created_at": _now()})
             db.execute(sa.delete(_FAILURES).where(_FAILURES.c.source == source))
 
     def save_info(self, info: CallInfo, *, source: str, content_sha256: str, key: str) -> None:
@@ -198,9 +200,9 @@ class Store:
         row = {"source": source, "content_sha256": content_sha256, "transcript_key": key, "info": dumps(_info_json(info)), "updated_at": _now()}
         self._put(db, _CALLS, {"call_id": info.call_id, **row})
 
-    def has_score(self, key: str, model: str) -> bool:
-        """Whether this transcript was scored by this model already."""
-        query = sa.select(_SCORES.c.model).where(_SCORES.c.transcript_key == key, _SCORES.c.model == model)
+    def has_score(self, key: str, model: str, rules: str) -> bool:
+        """Whether this transcript was scored by this model under these rules already."""
+        query = sa.select(_SCORES.c.model).where(_SCORES.c.transcript_key == key, _SCORES.c.model == model, _SCORES.c.rules == rules)
         with self._guard(), self._engine.connect() as db:
             return db.execute(query).first() is not None
 
@@ -215,17 +217,17 @@ class Store:
         return next(self.scores(model=model, call_id=call_id), None)
 
     def scores(self, *, model: str | None = None, call_id: str | None = None) -> Iterator[CallScore]:
-        """Every scored call with its transcript, in order of call id: by the model stamp given, else each call's newest score."""
-        newest = sa.select(_SCORES.c.transcript_key, sa.func.max(_SCORES.c.created_at).label("at")).group_by(_SCORES.c.transcript_key).subquery()
+        """Every scored call with its transcript, in order of call id: each call's newest score, of the model stamp given or of any."""
+        dated = sa.select(_SCORES.c.transcript_key, sa.func.max(_SCORES.c.created_at).label("at")).group_by(_SCORES.c.transcript_key)
+        newest = (dated if model is None else dated.where(_SCORES.c.model == model)).subquery()
         query = (
             sa.select(_CALLS.c.info, _TRANSCRIPTS.c.body.label("words"), _SCORES.c.body)
             .join(_TRANSCRIPTS, _TRANSCRIPTS.c.transcript_key == _CALLS.c.transcript_key)
             .join(_SCORES, _SCORES.c.transcript_key == _CALLS.c.transcript_key)
             .order_by(_CALLS.c.call_id)
         )
-        if model is None:
-            query = query.join(newest, sa.and_(newest.c.transcript_key == _SCORES.c.transcript_key, newest.c.at == _SCORES.c.created_at))
-        else:
+        query = query.join(newest, sa.and_(newest.c.transcript_key == _SCORES.c.transcript_key, newest.c.at == _SCORES.c.created_at))
+        if model is not None:
             query = query.where(_SCORES.c.model == model)
         if call_id is not None:
             query = query.where(_CALLS.c.call_id == call_id)

@@ -49,13 +49,13 @@ def turns(**changes: object) -> Callable[[Path], object]:
 
 #: File name, how it is made, and a part of the message it must get.
 BAD: list[tuple[str, Callable[[Path], object], str]] = [
-    ("text.wav", lambda p: p.write_text("this is no sound at all\n" * 99), "is not audio"),
+    ("text.wav", lambda p: p.write_text("this is no sound at all\n" * 99), "is not a recording that can be decoded"),
     ("empty.wav", lambda p: p.write_bytes(b""), "is an empty file (0 bytes)"),
     ("cut.flac", cut, "truncated: "),
     ("no-samples.wav", lambda p: wav(p, np.zeros(0)), "holds no sound: 0 samples"),
     ("silent.wav", lambda p: wav(p, np.zeros(80_000)), "is silent: every sample is zero"),
     ("video.mp4", video, "is a video file"),
-    ("dangling.wav", lambda p: p.symlink_to(p.parent / "nowhere.wav"), "does not exist"),
+    ("dangling.wav", lambda p: p.symlink_to(p.parent / "nowhere.wav"), "cannot be read: No such file"),
     ("odd.xyz", lambda p: p.write_bytes(b"x"), "unknown extension '.xyz'"),
     ("missing-field.json", as_json({"turns": [{"speaker": "agent"}]}), "'text' is missing"),
     ("wrong-field.json", turns(strat_s=1.0), "unknown key 'strat_s'. Did you mean 'start_s'?"),

@@ -28,7 +28,7 @@ def scored(call_id: str = "c-1", said: str = "My parcel is late.", **fields: obj
 
 def save(store: Store, call: CallScore, *, source: str = "a.wav", content: str = "sha-1") -> str:
     key = transcript_key(content, "speech", "standard")
-    store.save(call, source=source, content_sha256=content, key=key)
+    store.save(call, source=source, content_sha256=content, key=key, rules="r1")
     return key
 
 
@@ -41,8 +41,9 @@ def test_a_call_comes_back_as_it_was_saved(store: Store) -> None:
     assert after.to_json() == before.to_json()
     assert after.transcript == before.transcript
     assert after.closing.evidence[0].quote(after.transcript) == "parcel"
-    assert store.has_score(key, before.model)
-    assert not store.has_score(key, "another@sha256:1")
+    assert store.has_score(key, before.model, "r1")
+    assert not store.has_score(key, "another@sha256:1", "r1")
+    assert not store.has_score(key, before.model, "r2")
 
 
 def test_the_words_are_stored_once_and_no_quote_beside_them(store: Store, tmp_path: Path) -> None:

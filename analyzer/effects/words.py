@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from analyzer.config import OutcomeSettings
 from analyzer.effects.records import Effect
 
-#: How calls with a label are called, at first and at second mention.
+#: How calls with a label are called, at first and at second mention. `discourteous` is a suspicion until somebody has listened.
 _CALLS = {
-    "courtesy": ("calls with a {} agent", "calls with a {} one"),
+    "courtesy": ("calls with {}", "with {}"),
     "resolution": ("calls that ended {}", "that ended {}"),
     "closing": ("calls that ended {}", "that ended {}"),
 }
+_SAID = {"discourteous": "a suspected lapse of the agent", "courteous": "a courteous agent"}
 _PROOF = {
     "courtesy": "Association, not proof.",
     "resolution": "Association, not proof.",
@@ -34,7 +35,7 @@ def sentence(effect: Effect, settings: OutcomeSettings) -> str:
     digits = 0 if whole else 1
     if middle < 0:
         low, high = -high, -low
-    calls, others = (text.format(arm.label) for text, arm in zip(_CALLS[effect.dimension], effect.arms, strict=True))
+    calls, others = (text.format(_SAID.get(arm.label, arm.label)) for text, arm in zip(_CALLS[effect.dimension], effect.arms, strict=True))
     held = f"With {_listed(effect.adjusted_for)} held equal, of" if effect.adjusted_for else "Of"
     counts = f"{_number(first, digits)} were followed by {outcome} within {effect.window_days} days; of 100 {others}, {_number(second, digits)}"
     more = f"{_number(abs(middle), digits)} {'more' if middle >= 0 else 'fewer'}"

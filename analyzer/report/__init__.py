@@ -173,7 +173,8 @@ def _flags(scores: Sequence[CallScore]) -> list[tuple[str, int]]:
 
 
 def _outcomes(report: ReportInput) -> dict[str, Any]:
-    answered = [effect for effect in report.effects if effect.estimate is not None]
+    # The clearest first: a reader who stops early has read what stands out.
+    answered = sorted((effect for effect in report.effects if effect.estimate is not None), key=lambda effect: effect.q_value or 0.0)
     rows = [row for effect in answered if (row := _forest_row(effect)) is not None]
     return {
         "answered": answered,
