@@ -19,11 +19,11 @@ from analyzer.config import Settings, digest
 from analyzer.engines import Engine, Lost
 from analyzer.errors import AnalyzerError, AudioError, EngineError, InputError
 from analyzer.readers.folder import Call, find_calls
-from analyzer.records import CallScore, Failure, Speaker, Transcript, dumps
-from analyzer.redaction import redact
+from analyzer.records import CallInfo, CallScore, Failure, Speaker, Transcript, dumps
+from analyzer.redaction import redact, redaction_digest
 from analyzer.scoring import score, scoring_digest
 from analyzer.speakers import tell_agent, to_turns
-from analyzer.store import Store, transcript_key
+from analyzer.store import Place, Store, transcript_key
 from analyzer.voices import separate
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Analyzer:
         return self._each(Analyzer.hear, find_calls(sources, ready=self.takes_ready), jobs)
 
     def batch(self, calls: Iterable[Call | Failure], jobs: int = 1) -> Iterator[Done | Failure]:
-        """Bring every call into the store of the settings; what is there already is found first, before any model is loaded."""
+        """Bring every call into the store of the settings; what is there already is found first, before the conversation model is loaded."""
         rest: list[Call | Failure] = []
         for call in calls:
             done = None if isinstance(call, Failure) else self._try(Analyzer.stored, call)
@@ -135,12 +135,14 @@ class Analyzer:
                 self.store.save_failure(result)
             yield result
 
+    def _clean_info(self, call: Call) -> CallInfo:
+        """What is known of the call, redacted as its words are."""
+        return redact(Transcript(info=call.info, turns=()), self.settings.redaction.level).info
+
     def stored(self, call: Call) -> Done | None:
         """The call as it is in the store, its table columns brought up to date; `None` where there is no score of it yet."""
-        content, key = self.key(call)
-        if not self.store.has_score(key, self.model_stamp, self.rules):
+        if not self.store.confirm(self._clean_info(call), self.place(call), self.model_stamp):
             return None
-        self.store.save_info(call.info, source=call.source, content_sha256=content, key=key)
         return Done(call_id=call.info.call_id, source=call.source, audio_s=0.0, new=False)
 
     def _try(self, step: Callable[[Analyzer, Call], Out], call: Call) -> Out | Failure:
@@ -173,7 +175,7 @@ class Analyzer:
         """Decode, transcribe, assign speakers, redact: nothing unredacted leaves this function."""
         heard = call.ready or self._listen(call)
         if any(turn.speaker == "unknown" for turn in heard.turns):
-            heard = _with_roles(heard)
+            heard = _with_roles(heard, self.recipe.agent_channel)
         return redact(dataclasses.replace(heard, info=call.info), self.settings.redaction.level)
 
     def _listen(self, call: Call) -> Transcript:
@@ -214,29 +216,30 @@ class Analyzer:
 
     def score_transcript(self, transcript: Transcript) -> CallScore:
         """Score words that are redacted already."""
-        return score([transcript], self.model, self.settings.speech)[0]
+        return score([transcript], self.model, self.settings)[0]
 
-    def key(self, call: Call) -> tuple[str, str]:
-        """The content hash of a call and the key its transcript has in a store."""
+    def place(self, call: Call) -> Place:
+        """Under which keys a store holds this call: the same content, heard, redacted and scored in the same way, is not done again."""
         if call.ready is not None:
             words = call.ready.to_json()
-            content = hashlib.sha256(dumps({name: words.get(name) for name in ("turns", "language", "events")}).encode()).hexdigest()
-            heard = call.ready.asr
+            parts = {name: words.get(name) for name in ("turns", "language", "events", "duration_s", "role_confidence")}
+            content, heard = hashlib.sha256(dumps(parts).encode()).hexdigest(), digest(call.ready.asr, self.recipe.agent_channel)
         else:
             assert call.path is not None
             content = _sha256(call.path)
-            speech = self.settings.speech
-            heard = digest(self._engine(call).stamp, speech.language, self.settings.audio, self.recipe.agent_channel)
-        return content, transcript_key(content, heard, self.settings.redaction.level)
+            cuts = (self.settings.audio.vad_padding_s, self.settings.audio.max_segment_s)
+            heard = digest(self._engine(call).stamp, self.settings.speech.language, cuts, self.recipe.agent_channel)
+        key = transcript_key(content, heard, digest(self.settings.redaction.level, redaction_digest()))
+        return Place(source=call.source, content_sha256=content, transcript_key=key, rules=self.rules)
 
     def store_one(self, call: Call) -> Done:
         """The one unit of work: a call not yet in the store is heard, scored and saved, in one transaction."""
         if (done := self.stored(call)) is not None:
             return done
-        content, key = self.key(call)
-        transcript = self.store.transcript(key, call.info) or self.hear(call)
+        place = self.place(call)
+        transcript = self.store.transcript(place.transcript_key, self._clean_info(call)) or self.hear(call)
         made = self.score_transcript(transcript)
-        self.store.save(made, source=call.source, content_sha256=content, key=key, rules=self.rules)
+        self.store.save(made, place)
         return Done(call_id=call.info.call_id, source=call.source, audio_s=made.talk.duration_s or 0.0, new=True)
 
 
@@ -270,15 +273,15 @@ def _readable(calls: Iterable[Call | Failure], unread: list[Failure]) -> Iterato
             yield call
 
 
-def _with_roles(transcript: Transcript) -> Transcript:
-    """Roles told from the words, for transcripts that name their speakers only by number (`Turn.channel`)."""
+def _with_roles(transcript: Transcript, given: int | None) -> Transcript:
+    """Roles as given or told from the words, for transcripts that name their speakers only by number (`Turn.channel`)."""
     texts: dict[int, str] = {}
     for turn in transcript.turns:
         if turn.speaker == "unknown" and turn.channel is not None:
             texts[turn.channel] = f"{texts.get(turn.channel, '')} {turn.text}".strip()
     if len(texts) < 2:
         return transcript
-    agent, confidence = tell_agent(texts)
+    agent, confidence = (given, None) if given in texts else tell_agent(texts)
     if agent is None:
         return dataclasses.replace(transcript, role_confidence=confidence)
     roles: dict[int, Speaker] = {channel: "agent" if channel == agent else "customer" for channel in texts}

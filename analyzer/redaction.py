@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import tomllib
 from collections import Counter, defaultdict
@@ -14,22 +15,16 @@ from typing import Any, Final, TypeAlias
 
 from analyzer.config import REDACTION_LEVELS
 from analyzer.errors import UsageError
-from analyzer.records import Transcript, Turn, Word
-from analyzer.spoken import NUMBER, NUMBER_WORDS, PLACEHOLDER, QUANTITY, Run, chains, runs
+from analyzer.records import CallInfo, Scalar, Transcript, Turn, Word
+from analyzer.spoken import DATE, NUMBER, NUMBER_WORDS, PLACEHOLDER, QUANTITY, Run, card_like, chains, is_date, luhn, phone_like, plain_digits, runs
+
+#: Raised whenever the rules of this module or of `spoken` change, so that what was redacted by older rules is redacted anew.
+REVISION: Final = 2
 
 _PAYMENT: Final = frozenset({"card", "code", "expiry", "account"})
 _STANDARD: Final = _PAYMENT | {"ssn", "dob", "phone", "email", "name", "address"}
 _KINDS: Final[Mapping[str, frozenset[str]]] = {"none": frozenset(), "payment": _PAYMENT, "standard": _STANDARD, "strict": _STANDARD | {"number"}}
 
-_MONTHS: Final = (
-    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
-)
-_ORDINALS: Final = (
-    "(?:(?:twenty|thirty)[ -])?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|tenth|eleventh|twelfth|"
-    "thirteenth|fourteenth|fifteenth|sixteenth|seventeenth|eighteenth|nineteenth|twentieth|thirtieth"
-)
-_DATE_PART: Final = rf"(?:{_MONTHS}|{_ORDINALS}|\d{{1,2}}(?:st|nd|rd|th)|{NUMBER})\b"
-_DATE: Final = re.compile(rf"\b{_DATE_PART}(?:[ ,./-]+(?:(?:the|of|and|in|on|slash|stroke|dash) +)*{_DATE_PART})*", re.I)
 _EMAIL: Final = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+|[\w.+%-]+@[\w-]+")
 _SUFFIX: Final = r"(?:com|co|org|net|edu|gov|io|uk|ie|ca|au|us|de|fr|eu|info|biz|me|ac|nhs|nz|in)"
 _SPOKEN_EMAIL: Final = re.compile(
@@ -53,6 +48,9 @@ _CODED: Final = re.compile(
 _MEMORY_TURNS: Final = 4
 #: In these turns people say who they are.
 _OPENING_TURNS: Final = 2
+#: Fields of a call that people type freely; ids stay as they are.
+_INFO_TEXTS: Final = ("direction", "queue", "reason", "disposition", "ended_by")
+_ISO_DATE: Final = re.compile(r"(?:19|20)\d\d-[01]\d-[0-3]\d(?:[T ][0-2]\d:[0-5]\d.{0,16})?")
 
 #: Start, end and kind of a phrase that says what a number is; the kind is empty where a placeholder ends what was said before.
 _Cue: TypeAlias = tuple[int, int, str]
@@ -68,32 +66,57 @@ class _Span:
     kind: str
 
 
+def redaction_digest() -> str:
+    """What the outcome of `redact` depends on besides the words: the SHA-256 (hex) of the rules, those of the data file and `REVISION`."""
+    return hashlib.sha256(f"{REVISION}\n{_rules()}".encode()).hexdigest()
+
+
 def redact(transcript: Transcript, level: str = "standard") -> Transcript:
     """The transcript with personal data replaced by `[CARD]`, `[CODE]`, `[EXPIRY]`, `[ACCOUNT]`, `[SSN]` (also national insurance), `[DOB]`,
     `[PHONE]`, `[EMAIL]`, `[NAME]`, `[ADDRESS]`, and at `strict` `[NUMBER]` for any further number of six or more digits.
 
     `payment` replaces the first four kinds only, `none` nothing. Numbers are recognised in spoken form too, across turns, and by what is said
     about them; names and addresses by cues alone ("my name is", "surname"), so many are missed. Words inside a replaced span become one `Word`
-    over its time; where a turn's words cannot be laid over its text they are dropped. Replacements are added to `transcript.redacted` per kind.
-    Redacting twice is redacting once.
+    over its time; a turn's words that cannot be laid over its text are dropped, so that they never hold what the text does not. The texts of
+    `info` (reason, queue, covariates …, but no ids) are treated likewise, each by itself. Replacements are added to `transcript.redacted` per
+    kind. Redacting twice is redacting once.
 
     Raises:
         UsageError: there is no such level.
     """
     if level not in REDACTION_LEVELS:
         raise UsageError(f"redaction level {level!r} is unknown", where="redaction level", do=f"Choose one of {', '.join(REDACTION_LEVELS)}.")
-    turns, counts = transcript.turns, Counter(transcript.redacted)
+    if not (kinds := _KINDS[level]):
+        return transcript
+    counts = Counter(transcript.redacted)
+    turns = tuple(_with_words_of_text(turn) for turn in _replaced(transcript.turns, kinds, counts))
+    return dataclasses.replace(transcript, info=_about_call(transcript.info, kinds, counts), turns=turns, redacted=dict(counts))
+
+
+def _replaced(turns: tuple[Turn, ...], kinds: frozenset[str], counts: Counter[str]) -> tuple[Turn, ...]:
     # What is replaced changes what stands beside it, so until nothing more is found; every round leaves less to find.
-    while spans := _find([turn.text for turn in turns], _KINDS[level]):
+    while spans := _find([plain_digits(turn.text) for turn in turns], kinds):
         counts.update(span.kind for group in spans.values() for span in group)
         turns = tuple(_replace(turn, spans[number]) if number in spans else turn for number, turn in enumerate(turns))
-    return dataclasses.replace(transcript, turns=turns, redacted=dict(counts)) if turns is not transcript.turns else transcript
+    return turns
+
+
+def _with_words_of_text(turn: Turn) -> Turn:
+    return turn if not turn.words or next(_aligned(turn), None) else dataclasses.replace(turn, words=())
+
+
+def _about_call(info: CallInfo, kinds: frozenset[str], counts: Counter[str]) -> CallInfo:
+    def clean(value: Scalar) -> Scalar:
+        if not isinstance(value, str) or _ISO_DATE.fullmatch(value):
+            return value
+        return _replaced((Turn(speaker="unknown", text=value),), kinds, counts)[0].text
+
+    texts: dict[str, Any] = {name: clean(getattr(info, name)) for name in _INFO_TEXTS}
+    return dataclasses.replace(info, covariates={name: clean(value) for name, value in info.covariates.items()}, **texts)
 
 
 def _find(texts: Sequence[str], kinds: frozenset[str]) -> dict[int, list[_Span]]:
     """Spans to replace, by turn and in order, none overlapping another; the earlier recogniser wins."""
-    if not kinds:
-        return {}
     taken: defaultdict[int, list[_Span]] = defaultdict(list)
     for finder in (_emails, _dates, _coded, _typed, _spoken, _addresses, _names):
         for span in finder(texts):
@@ -120,11 +143,9 @@ def _replace(turn: Turn, spans: Sequence[_Span]) -> Turn:
 
 def _aligned(turn: Turn) -> Iterator[tuple[Word, int, int]]:
     """Each word with its place in the turn's text; nothing when one of them is not there."""
-    places, low, at = [], turn.text.casefold(), 0
-    if len(low) != len(turn.text):
-        return
+    places, low, at = [], _folded(turn.text), 0
     for word in turn.words:
-        said = word.text.strip().casefold()
+        said = _folded(word.text.strip())
         if (start := low.find(said, at)) < 0:
             return
         at = start + len(said)
@@ -133,6 +154,11 @@ def _aligned(turn: Turn) -> Iterator[tuple[Word, int, int]]:
     covered = sum(end - start for _, start, end in places)
     if covered >= sum(1 for char in turn.text if char.isalnum()):
         yield from places
+
+
+def _folded(text: str) -> str:
+    """Without regard to case, each character in its place ("ß" and "İ" would grow)."""
+    return "".join(low if len(low := char.casefold()) == 1 else char for char in text)
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------------------------------------
@@ -166,30 +192,21 @@ def _kind(digits: str, chain: Sequence[Run], texts: Sequence[str], cues: Sequenc
     size, first = len(digits), chain[0]
     if size < 3 or (first.amount and size < 12):
         return None
+    if card_like(digits):  # whatever it is said to be: people pay "for order, the number is …"
+        return "card"
     about = _about(first, chain[-1], texts, cues)
     if about == "other":
         return "number" if size >= 6 else None
-    if 13 <= size <= 19 and (about == "card" or _luhn(digits)):
+    if 13 <= size <= 19 and (about == "card" or luhn(digits)):
         return "card"
     if about in ("card", "expiry", "code") and 7 <= size <= 20:
         return "card"
     lengths = {"code": (3, 8), "expiry": (3, 6), "account": (5, 18), "ssn": (4, 10), "phone": (7, 15), "zip": (5, 9), "dob": (6, 8)}
     if about in lengths and lengths[about][0] <= size <= lengths[about][1]:
         return {"zip": "address"}.get(about, about)
-    if _phone_like(digits):
+    if phone_like(digits):
         return "phone"
     return "number" if size >= 6 else None
-
-
-def _phone_like(digits: str) -> bool:
-    """North American (area and exchange begin with 2 to 9) or British (0 and ten or nine more) numbering plans, country code or not."""
-    return bool(re.fullmatch(r"1?[2-9]\d{2}[2-9]\d{6}|0[1-37-9]\d{8,9}|(?:00)?44[1-37-9]\d{8,9}", digits))
-
-
-def _luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1, annex B."""
-    doubled = [int(d) * (1 + n % 2) for n, d in enumerate(reversed(digits))]
-    return len(set(digits)) > 1 and sum(n // 10 + n % 10 for n in doubled) % 10 == 0
 
 
 def _about(first: Run, last: Run, texts: Sequence[str], cues: Sequence[Sequence[_Cue]]) -> str:
@@ -223,7 +240,8 @@ def _typed(texts: Sequence[str]) -> Iterator[_Span]:
         for kind, recogniser in _presidio():
             for hit in recogniser.analyze(text, recogniser.supported_entities, None) or ():
                 near = [name for _, end, name in cues if end <= hit.start]
-                if hit.score >= 0.4 and not (near and (near[-1] == "other" or (kind == "phone" and near[-1] not in ("phone", "")))):
+                other = bool(near) and (near[-1] == "other" or (kind == "phone" and near[-1] not in ("phone", "")))
+                if hit.score >= 0.4 and (not other or (kind == "card" and card_like(re.sub(r"\D", "", text[hit.start : hit.end])))):
                     yield _Span(number, hit.start, hit.end, kind)
 
 
@@ -253,21 +271,11 @@ def _dates(texts: Sequence[str]) -> Iterator[_Span]:
                 wanted = None
                 continue
             wanted = (kind, number) if end else wanted
-            for match in _DATE.finditer(text, end, stop):
-                if _enough(kind, match[0]) and not QUANTITY.match(text, match.end()):
+            for match in DATE.finditer(text, end, stop):
+                if is_date(match[0], expiry=kind == "expiry") and not QUANTITY.match(text, match.end()):
                     yield _Span(number, match.start(), match.end(), kind)
                     wanted = None
                     break
-
-
-def _enough(kind: str, said: str) -> bool:
-    parts = re.findall(r"[^\W_]+", said)
-    named = bool(re.search(rf"\b(?:{_MONTHS})\b", said, re.I))
-    return (
-        len(parts) >= 2
-        and (named or kind == "expiry" or len(parts) >= 3)
-        and any(re.fullmatch(rf"{NUMBER}|\d+\w\w|{_ORDINALS}", p, re.I) for p in parts)
-    )
 
 
 def _coded(texts: Sequence[str]) -> Iterator[_Span]:
@@ -359,10 +367,14 @@ class _Lists:
     address_cue: re.Pattern[str]
 
 
+def _rules() -> str:
+    return resources.files("analyzer").joinpath("data/redaction.toml").read_text(encoding="utf-8")
+
+
 @cache
 def _lists() -> _Lists:
     """The data file `data/redaction.toml`, compiled once."""
-    data = tomllib.loads(resources.files("analyzer").joinpath("data/redaction.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads(_rules())
     kinds = "|".join(f"(?P<{kind}>{'|'.join(phrases)})" for kind, phrases in sorted(data["numbers"].items(), key=_rank))
     before, weak, titles = ("|".join(data["names"][key]) for key in ("before", "weak", "titles"))
     streets, places = data["addresses"]["streets"], data["addresses"]["places"]

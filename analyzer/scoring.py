@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from analyzer.config import SpeechSettings, digest
+from analyzer.config import Settings, SpeechSettings, digest
 from analyzer.cues import Cue, cues_digest, find_cues, offers, promises
 from analyzer.model import ConversationModel, Reading
 from analyzer.records import CAUSES, DIMENSIONS, CallScore, Evidence, Flag, Judgement, Talk, Transcript, Turn, plain
@@ -26,10 +26,11 @@ _EVIDENCE_TURNS: Final = 3
 REVISION: Final = 1
 
 
-def score(transcripts: Sequence[Transcript], model: ConversationModel, speech: SpeechSettings | None = None) -> list[CallScore]:
+def score(transcripts: Sequence[Transcript], model: ConversationModel, settings: Settings | None = None) -> list[CallScore]:
     """Score redacted transcripts, in their order. A call's score does not depend on the others it was given with."""
-    limits = speech or SpeechSettings()
-    return [_call(transcript, reading, model.stamp, limits) for transcript, reading in zip(transcripts, model.read(transcripts), strict=True)]
+    chosen = settings or Settings()
+    readings = model.read(transcripts, batch_size=chosen.model.batch_size)
+    return [_call(transcript, reading, model.stamp, chosen.speech) for transcript, reading in zip(transcripts, readings, strict=True)]
 
 
 def scoring_digest() -> str:
@@ -117,6 +118,8 @@ def _sentence_around(text: str, cue: Cue | None) -> tuple[int, int]:
 def to_rows(scores: Iterable[CallScore]) -> Iterator[dict[str, Any]]:
     """Flat rows, one a call, for tables: its columns, then label, probability, abstention and best quote of each dimension."""
     for call in scores:
+        if not isinstance(call, CallScore):
+            raise TypeError(f"a {type(call).__name__} has no scores: give the CallScores alone")
         row: dict[str, Any] = {**call.info.to_json(), "asr": call.asr, "model": call.model}
         for name in (*DIMENSIONS, "opening"):
             judgement = call.judgement(name)

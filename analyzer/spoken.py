@@ -1,8 +1,9 @@
-"""Spoken numbers: the digits that number words and typed figures say, and which of them belong together."""
+"""Spoken numbers and dates: the digits that number words and typed figures say, which of them belong together, and what their form tells."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -39,6 +40,16 @@ _FILLERS: Final = frozenset(
      "yeah", "yes", "okay", "ok", "is", "it's", "that's", "got"]
 )  # fmt: skip
 NUMBER: Final = rf"(?:\d+|{'|'.join((*_UNITS, *_TEENS, *_TENS))}|oh|double|triple|hundred|thousand)"
+_MONTHS: Final = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
+)
+_ORDINALS: Final = (
+    "(?:(?:twenty|thirty)[ -])?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|tenth|eleventh|twelfth|"
+    "thirteenth|fourteenth|fifteenth|sixteenth|seventeenth|eighteenth|nineteenth|twentieth|thirtieth"
+)
+_DATE_PART: Final = rf"(?:{_MONTHS}|{_ORDINALS}|\d{{1,2}}(?:st|nd|rd|th)|{NUMBER})\b"
+#: A date in full or in part, in words or figures.
+DATE: Final = re.compile(rf"\b{_DATE_PART}(?:[ ,./-]+(?:(?:the|of|and|in|on|slash|stroke|dash) +)*{_DATE_PART})*", re.I)
 QUANTITY: Final = re.compile(
     r"\s*(?:%|°|(?:percent|per cent|pounds?|quid|p|pence|dollars?|bucks?|cents?|euros?|grand|k|minutes?|mins?|hours?|days?|nights?|weeks?|"
     r"months?|years?|"
@@ -62,8 +73,46 @@ class Run:
     amount: bool
 
 
+def plain_digits(text: str) -> str:
+    """The text with every digit of another script or width as its ASCII digit; characters keep their places."""
+    if text.isascii():
+        return text
+    return "".join(char if char.isascii() or (value := unicodedata.digit(char, None)) is None else str(value) for char in text)
+
+
+def luhn(digits: str) -> bool:
+    """The check digit of ISO/IEC 7812-1, annex B."""
+    doubled = [int(d) * (1 + n % 2) for n, d in enumerate(reversed(digits))]
+    return len(set(digits)) > 1 and sum(n // 10 + n % 10 for n in doubled) % 10 == 0
+
+
+def card_like(digits: str) -> bool:
+    """A length and a first digit that payment cards have (ISO/IEC 7812: 2 to 6), and the check digit.
+
+    Of 15 digits only 34 and 37: an IMEI has 15 and the same check digit.
+    """
+    return bool(re.fullmatch(r"3[47]\d{13}|[2-6](?:\d{12,13}|\d{15,18})", digits)) and luhn(digits)
+
+
+def phone_like(digits: str) -> bool:
+    """North American (area and exchange begin with 2 to 9) or British (0 and ten or nine more) numbering plans, country code or not."""
+    return bool(re.fullmatch(r"1?[2-9]\d{2}[2-9]\d{6}|0[1-37-9]\d{8,9}|(?:00)?44[1-37-9]\d{8,9}", digits))
+
+
+def _counts_up(said: str, digits: str) -> bool:
+    """Somebody counts: one by one from one to ten, or further to at most twenty."""
+    return said != digits and any(digits == "".join(map(str, range(1, last + 1))) for last in range(10, 21))
+
+
+def is_date(said: str, *, expiry: bool) -> bool:
+    """Whether what `DATE` found says enough for a date; of an expiry two numbers do."""
+    parts = re.findall(r"[^\W_]+", said)
+    named = bool(re.search(rf"\b(?:{_MONTHS})\b", said, re.I))
+    return len(parts) >= 2 and (named or expiry or len(parts) >= 3) and any(re.fullmatch(rf"{NUMBER}|\d+\w\w|{_ORDINALS}", p, re.I) for p in parts)
+
+
 def runs(number: int, text: str) -> Iterator[Run]:
-    """The runs of number words in the text of turn `number`, over single fillers ("four one uh one"), in order."""
+    """The runs of number words in the text of turn `number`, over single fillers ("four one uh one"), in order, without mere counting to ten."""
     tokens = list(_TOKEN.finditer(text))
     words = [token[0].lower().replace("’", "'") for token in tokens]
     at = 0
@@ -80,8 +129,11 @@ def runs(number: int, text: str) -> Iterator[Run]:
             digits, said, at = digits + value, said + 1, at + step
             end = at
         at = max(end, start + 1)
-        if digits:
-            yield Run(number, tokens[start].start(), tokens[end - 1].end(), digits, _is_amount(text, tokens[start].start(), tokens[end - 1].end()))
+        if not digits:
+            continue
+        begin, stop = tokens[start].start(), tokens[end - 1].end()
+        if not _counts_up(text[begin:stop], digits):
+            yield Run(number, begin, stop, digits, _is_amount(text, begin, stop))
 
 
 def _digits(words: Sequence[str], at: int, *, inside: bool) -> tuple[str | None, int]:
@@ -108,7 +160,7 @@ def _digits(words: Sequence[str], at: int, *, inside: bool) -> tuple[str | None,
 
 
 def _joins(gap: str) -> bool:
-    return bool(re.fullmatch(r"[\s,.\-–—()…]{0,4}", gap))
+    return bool(re.fullmatch(r"[\s,.\-‐‑–—()…]{0,4}", gap))
 
 
 def _is_amount(text: str, start: int, end: int) -> bool:

@@ -50,7 +50,8 @@ _SCORES = sa.Table(
     #: Digest of what else decides a score: thresholds, cues, the version of the scoring itself.
     sa.Column("rules", sa.String(16), primary_key=True),
     sa.Column("body", sa.Text, nullable=False),
-    sa.Column("created_at", sa.String(40), nullable=False),
+    #: When a run last made or confirmed it; of a transcript's scores the newest is in force.
+    sa.Column("in_force_since", sa.String(40), nullable=False),
 )
 _ANSWERS = sa.Table(
     "answers",
@@ -69,7 +70,19 @@ _FAILURES = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("failed_at", sa.String(40), nullable=False),
 )
+_NOBODY: Final = CallInfo(call_id="-")
 _INFO_KEYS: Final = {field.name for field in dataclasses.fields(CallInfo)} - {"covariates"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a call comes from and what its score is made with: `source` (lasting name of its file), the SHA-256 of its content,
+    the key of its transcript, and the digest of the rules of scoring."""
+
+    source: str
+    content_sha256: str
+    transcript_key: str
+    rules: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +95,9 @@ class Status:
     failures: int
 
 
-def transcript_key(content_sha256: str, speech_digest: str, redaction_level: str) -> str:
+def transcript_key(content_sha256: str, speech_digest: str, redaction_digest: str) -> str:
     """The key of a transcript: the same bytes, heard and redacted in the same way, are the same transcript."""
-    return digest(content_sha256, speech_digest, redaction_level)
+    return digest(content_sha256, speech_digest, redaction_digest)
 
 
 class Store:
@@ -152,7 +165,7 @@ class Store:
         changes = {name: statement.excluded[name] for name in row if name not in keys}
         db.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
 
-    def save(self, score: CallScore, *, source: str, content_sha256: str, key: str, rules: str) -> None:
+    def save(self, score: CallScore, place: Place) -> None:
         """One call's transcript, score and table columns, in one transaction; clears an earlier failure of the same source.
 
         Raises:
@@ -160,20 +173,29 @@ class Store:
         """
         if score.transcript is None:
             raise StoreError("a score without its transcript cannot be stored", where=score.info.call_id, do="Score the transcript again.")
-        # Without its transcript a score writes no quotes: the words stand in the transcript's row alone.
-        body = dataclasses.replace(score, transcript=None).to_json()
-        for name in score.info.to_json():
-            body.pop(name, None)
+        # What is known of the call stands in its own row, and without its transcript a score writes no quotes: nothing stands twice.
+        body = dataclasses.replace(score, info=_NOBODY, transcript=None).to_json()
+        words = dataclasses.replace(score.transcript, info=_NOBODY).to_json()
+        key = place.transcript_key
         with self._guard(), self._engine.begin() as db:
-            self._put_transcript(db, score.transcript, content_sha256, key)
-            self._put_call(db, score.info, source, content_sha256, key)
-            self._put(db, _SCORES, {"transcript_key": key, "model": score.model, "rules": rules, "body": dumps(body), "created_at": _now()})
-            db.execute(sa.delete(_FAILURES).where(_FAILURES.c.source == source))
+            self._put(
+                db,
+                _TRANSCRIPTS,
+                {"transcript_key": key, "content_sha256": place.content_sha256, "body": dumps(words), "created_at": _now()},
+            )
+            self._put_call(db, score.info, place)
+            row = {"transcript_key": key, "model": score.model, "rules": place.rules, "body": dumps(body), "in_force_since": _now()}
+            self._put(db, _SCORES, row)
 
-    def save_info(self, info: CallInfo, *, source: str, content_sha256: str, key: str) -> None:
-        """Bring a known call's table columns up to date."""
+    def confirm(self, info: CallInfo, place: Place, model: str) -> bool:
+        """Whether this model has scored these words under these rules already: then that score is in force, the call's columns are
+        brought up to date, and an earlier failure is cleared."""
+        scored = sa.and_(_SCORES.c.transcript_key == place.transcript_key, _SCORES.c.model == model, _SCORES.c.rules == place.rules)
         with self._guard(), self._engine.begin() as db:
-            self._put_call(db, info, source, content_sha256, key)
+            if db.execute(sa.update(_SCORES).where(scored).values(in_force_since=_now())).rowcount == 0:
+                return False
+            self._put_call(db, info, place)
+        return True
 
     def save_answers(self, key: str, scorecard: str, answers: object) -> None:
         """A scorecard's answers about one transcript; `scorecard` is its digest."""
@@ -186,25 +208,14 @@ class Store:
         with self._guard(), self._engine.begin() as db:
             self._put(db, _FAILURES, row)
 
-    def _put_transcript(self, db: sa.Connection, transcript: Transcript, content_sha256: str, key: str) -> None:
-        body = transcript.to_json()
-        for name in transcript.info.to_json():
-            body.pop(name, None)
-        self._put(db, _TRANSCRIPTS, {"transcript_key": key, "content_sha256": content_sha256, "body": dumps(body), "created_at": _now()})
-
-    def _put_call(self, db: sa.Connection, info: CallInfo, source: str, content_sha256: str, key: str) -> None:
+    def _put_call(self, db: sa.Connection, info: CallInfo, place: Place) -> None:
         known = db.execute(sa.select(_CALLS.c.source, _CALLS.c.content_sha256).where(_CALLS.c.call_id == info.call_id)).one_or_none()
-        if known is not None and known.source != source and known.content_sha256 != content_sha256:
+        if known is not None and known.source != place.source and known.content_sha256 != place.content_sha256:
             what = f"the call id {info.call_id!r} already stands for {known.source}"
-            raise StoreError(what, where=source, do="Give each recording an id of its own, in the calls table or by its file name.")
-        row = {"source": source, "content_sha256": content_sha256, "transcript_key": key, "info": dumps(_info_json(info)), "updated_at": _now()}
-        self._put(db, _CALLS, {"call_id": info.call_id, **row})
-
-    def has_score(self, key: str, model: str, rules: str) -> bool:
-        """Whether this transcript was scored by this model under these rules already."""
-        query = sa.select(_SCORES.c.model).where(_SCORES.c.transcript_key == key, _SCORES.c.model == model, _SCORES.c.rules == rules)
-        with self._guard(), self._engine.connect() as db:
-            return db.execute(query).first() is not None
+            raise StoreError(what, where=place.source, do="Give each recording an id of its own, in the calls table or by its file name.")
+        row = {"source": place.source, "content_sha256": place.content_sha256, "transcript_key": place.transcript_key}
+        self._put(db, _CALLS, {"call_id": info.call_id, **row, "info": dumps(_info_json(info)), "updated_at": _now()})
+        db.execute(sa.delete(_FAILURES).where(_FAILURES.c.source == place.source))
 
     def transcript(self, key: str, info: CallInfo) -> Transcript | None:
         """The stored words under this key, as the transcript of the call `info`."""
@@ -218,7 +229,7 @@ class Store:
 
     def scores(self, *, model: str | None = None, call_id: str | None = None) -> Iterator[CallScore]:
         """Every scored call with its transcript, in order of call id: each call's newest score, of the model stamp given or of any."""
-        dated = sa.select(_SCORES.c.transcript_key, sa.func.max(_SCORES.c.created_at).label("at")).group_by(_SCORES.c.transcript_key)
+        dated = sa.select(_SCORES.c.transcript_key, sa.func.max(_SCORES.c.in_force_since).label("at")).group_by(_SCORES.c.transcript_key)
         newest = (dated if model is None else dated.where(_SCORES.c.model == model)).subquery()
         query = (
             sa.select(_CALLS.c.info, _TRANSCRIPTS.c.body.label("words"), _SCORES.c.body)
@@ -226,7 +237,7 @@ class Store:
             .join(_SCORES, _SCORES.c.transcript_key == _CALLS.c.transcript_key)
             .order_by(_CALLS.c.call_id)
         )
-        query = query.join(newest, sa.and_(newest.c.transcript_key == _SCORES.c.transcript_key, newest.c.at == _SCORES.c.created_at))
+        query = query.join(newest, sa.and_(newest.c.transcript_key == _SCORES.c.transcript_key, newest.c.at == _SCORES.c.in_force_since))
         if model is not None:
             query = query.where(_SCORES.c.model == model)
         if call_id is not None:
@@ -263,15 +274,16 @@ class Store:
             )
         return "integrity ok"
 
-    def save_about(self, about: str) -> None:
-        """What the calls in this store are, in words for the report's top."""
+    def save_about(self, about: str, of: str = "") -> None:
+        """What the calls of a folder (`of`) are, in words for the report's top."""
         with self._guard(), self._engine.begin() as db:
-            self._put(db, _ABOUT, {"key": "about", "value": about})
+            self._put(db, _ABOUT, {"key": f"about {digest(of)}", "value": about})
 
     def about(self) -> str | None:
-        """What `save_about` said last."""
+        """All that `save_about` said of calls in this store, each once."""
         with self._guard(), self._engine.connect() as db:
-            return db.execute(sa.select(_ABOUT.c.value).where(_ABOUT.c.key == "about")).scalar()
+            said = db.execute(sa.select(_ABOUT.c.value).where(_ABOUT.c.key.startswith("about ")).distinct().order_by(_ABOUT.c.value)).scalars().all()
+        return " ".join(said) or None
 
     def status(self) -> Status:
         """Counts of what the store holds, scores by model stamp."""

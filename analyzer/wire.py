@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, cast
@@ -37,7 +38,24 @@ _INFO_KEYS: Final = ("call_id", "id", "started_at", "leg", *_INFO_TEXTS)
 _TRANSCRIPT_KEYS: Final = ("turns", "language", "events", "asr", "duration_s", "role_confidence", "redacted")
 _TURN_KEYS: Final = ("speaker", "text", "start_s", "end_s", "start", "end", "channel", "confidence", "words")
 _SCORE_KEYS: Final = ("schema", "asr", "model", *LABELS, "opening", "promises", "offers", "flags", "talk", "redacted")
+_EVENT_KINDS: Final = ("music", "ringing", "hold", "silence", "dtmf", "noise")
 _MAX_TURNS: Final = 100_000
+_NAME_LIKE: Final = re.compile(r"[\w.:+-]{1,40}")
+_DATE_LIKE: Final = re.compile(r"(?:19|20)\d\d-[01]\d-[0-3]\d(?:[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?)?")
+#: As many digits name a person or a card.
+_TELLING_DIGITS: Final = 7
+
+
+def quoted(value: object, *, date: bool = False) -> str:
+    """The value as an error may show it: a name, a date where one is wanted, a short number; of all else, which may be a call's words, its size."""
+    text = str(value)
+    digits = sum(char.isdigit() for char in text)
+    if isinstance(value, str):
+        shown = (digits < _TELLING_DIGITS and _NAME_LIKE.fullmatch(text)) or (date and _DATE_LIKE.fullmatch(text))
+        return repr(value) if shown else f"a text of {len(text)} characters"
+    if isinstance(value, int | float):
+        return text if digits < _TELLING_DIGITS else f"a number of {digits} digits"
+    return _kind(value)
 
 
 def loads(text: str | bytes, *, where: str) -> object:
@@ -52,7 +70,7 @@ def loads(text: str | bytes, *, where: str) -> object:
         if len(out) != len(items):
             keys = [key for key, _ in items]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise TranscriptError(f"the key {twice!r} stands twice in one object", where=where, do="Keep one of the two.")
+            raise TranscriptError(f"the key {quoted(twice)} stands twice in one object", where=where, do="Keep one of the two.")
         return out
 
     def refuse(name: str) -> object:
@@ -85,9 +103,9 @@ def parse_time(value: object, *, where: str) -> datetime:
     except ValueError:
         time = None
     if time is None:
-        raise TranscriptError(f"{value!r} is not a date and time", where=where, do=do)
+        raise TranscriptError(f"{quoted(value, date=True)} is not a date and time", where=where, do=do)
     if time.tzinfo is None:
-        raise TranscriptError(f"{value!r} has no time zone", where=where, do=do)
+        raise TranscriptError(f"{quoted(value, date=True)} has no time zone", where=where, do=do)
     return time
 
 
@@ -127,7 +145,7 @@ def score_from_json(obj: object, *, where: str = "score", transcript: Transcript
     """
     top = _Fields(obj, where)
     if (schema := top.integer("schema")) not in (SCHEMA, None):
-        raise TranscriptError(f"schema {schema} is not {SCHEMA}", where=where, do="Update analyzer, or export the scores again.")
+        raise TranscriptError(f"schema {quoted(schema)} is not {SCHEMA}", where=where, do="Update analyzer, or export the scores again.")
     labels = {**LABELS, "opening": OPENING_LABELS}
     judged = {name: _judgement(top.child(name), name, labels[name]) for name in labels if name in top.obj}
     if missing := [name for name in LABELS if name not in judged]:
@@ -181,12 +199,12 @@ def _turn(item: _Fields) -> Turn:
     for key in item.obj:
         close = difflib.get_close_matches(key, _TURN_KEYS, n=1, cutoff=0.75)
         if key not in _TURN_KEYS and close and close[0] not in item.obj:
-            raise TranscriptError(f"unknown key {key!r}", where=item.where, do=f"Did you mean {close[0]!r}?")
+            raise TranscriptError(f"unknown key {quoted(key)}", where=item.where, do=f"Did you mean {close[0]!r}?")
     speaker = item.need("speaker")
     if speaker == "other":  # how several public corpora write it
         speaker = "unknown"
     if speaker not in SPEAKERS:
-        raise TranscriptError(f"unknown speaker {speaker!r}", where=item.where, do="A speaker is agent, customer or unknown.")
+        raise TranscriptError(f"unknown speaker {quoted(speaker)}", where=item.where, do="A speaker is agent, customer or unknown.")
     start_s, end_s = (item.number(f"{side}_s" if f"{side}_s" in item.obj else side, low=0.0) for side in ("start", "end"))
     if start_s is not None and end_s is not None and end_s < start_s:
         raise TranscriptError(f"ends at {end_s} s, before it starts at {start_s} s", where=item.where, do="Swap or mend the two times.")
@@ -222,14 +240,19 @@ def _word(item: _Fields) -> Word:
 
 
 def _event(item: _Fields) -> Event:
-    return Event(kind=item.need("kind"), start_s=item.need_number("start_s"), end_s=item.need_number("end_s"), channel=item.integer("channel"))
+    return Event(
+        kind=item.one_of("kind", _EVENT_KINDS),
+        start_s=item.need_number("start_s"),
+        end_s=item.need_number("end_s"),
+        channel=item.integer("channel"),
+    )
 
 
 def _judgement(item: _Fields, dimension: str, labels: tuple[str, ...]) -> Judgement:
     raw = item.child("probabilities")
     probabilities = {label: raw.need_number(label) for label in labels}
     if unknown := [label for label in raw.obj if label not in labels]:
-        raise TranscriptError(f"unknown label {unknown[0]!r}", where=raw.where, do=f"The labels are {', '.join(labels)}.")
+        raise TranscriptError(f"unknown label {quoted(unknown[0])}", where=raw.where, do=f"The labels are {', '.join(labels)}.")
     # 4 decimals are written, so four labels can be off by 2e-4 in files that others rounded themselves.
     if abs(sum(probabilities.values()) - 1.0) > 1e-3 or max(probabilities.values()) > 1.0:
         raise TranscriptError(f"probabilities add up to {sum(probabilities.values()):.4f}", where=raw.where, do="They must add up to 1.")
@@ -239,7 +262,7 @@ def _judgement(item: _Fields, dimension: str, labels: tuple[str, ...]) -> Judgem
     )
     cause = item.text("cause")
     if cause is not None and cause not in CAUSES:
-        raise TranscriptError(f"unknown cause {cause!r}", where=item.where, do=f"A cause is one of {', '.join(CAUSES)}.")
+        raise TranscriptError(f"unknown cause {quoted(cause)}", where=item.where, do=f"A cause is one of {', '.join(CAUSES)}.")
     judgement = Judgement(
         dimension=dimension,
         probabilities=probabilities,
@@ -250,7 +273,7 @@ def _judgement(item: _Fields, dimension: str, labels: tuple[str, ...]) -> Judgem
     )
     label = item.text("label")
     if label is not None and label not in labels:
-        raise TranscriptError(f"unknown label {label!r}", where=item.where, do=f"The labels are {', '.join(labels)}.")
+        raise TranscriptError(f"unknown label {quoted(label)}", where=item.where, do=f"The labels are {', '.join(labels)}.")
     if (label is None) != judgement.abstained:
         raise TranscriptError("label and abstained contradict each other", where=item.where, do="label is null exactly when abstained is true.")
     return judgement
@@ -273,7 +296,7 @@ class _Fields:
         self.where = where
 
     def _wrong(self, key: str, wanted: str) -> TranscriptError:
-        return TranscriptError(f"{key!r} must be {wanted}, found {_kind(self.obj[key])}", where=self.where, do="Mend or drop the field.")
+        return TranscriptError(f"{quoted(key)} must be {wanted}, found {_kind(self.obj[key])}", where=self.where, do="Mend or drop the field.")
 
     def text(self, key: str) -> str | None:
         value = self.obj.get(key)
@@ -293,7 +316,7 @@ class _Fields:
     def one_of(self, key: str, choices: tuple[str, ...]) -> str:
         value = self.need(key)
         if value not in choices:
-            raise TranscriptError(f"{key!r} is {value!r}", where=self.where, do=f"It must be one of {', '.join(choices)}.")
+            raise TranscriptError(f"{key!r} is {quoted(value)}", where=self.where, do=f"It must be one of {', '.join(choices)}.")
         return value
 
     def number(self, key: str, *, low: float = -math.inf, high: float = math.inf) -> float | None:
@@ -303,7 +326,7 @@ class _Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(key, "a number")
         if not math.isfinite(value) or not low <= value <= high:
-            raise TranscriptError(f"{key!r} is {value}", where=self.where, do=f"It must lie between {low} and {high}.")
+            raise TranscriptError(f"{key!r} is {quoted(value)}", where=self.where, do=f"It must lie between {low} and {high}.")
         return float(value)
 
     def need_number(self, key: str) -> float:
@@ -321,7 +344,7 @@ class _Fields:
     def index(self, key: str) -> int:
         value = self.integer(key)
         if value is None or value < 0:
-            raise TranscriptError(f"{key!r} is missing or negative", where=self.where, do="Count from 0.")
+            raise TranscriptError(f"{quoted(key)} is missing or negative", where=self.where, do="Count from 0.")
         return value
 
     def truth(self, key: str) -> bool:

@@ -32,7 +32,7 @@ def found(folder: Path, known: CallsTable = EMPTY, **options: object) -> tuple[d
         if isinstance(item, Failure):
             failures.append(item.message)
         else:
-            calls[item.source] = item
+            calls[item.source.removeprefix(f"{folder.resolve()}/")] = item
     return calls, failures
 
 
@@ -119,6 +119,7 @@ def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (b"", "there is no column 'call_id'"),
+        (b"call_id,resolution\na,closed\n", "the column 'resolution' is named like a part of a score"),
         (b"file\na.wav\n", "there is no column 'call_id'"),
         (b"call_id,call_id\na,b\n", "the column 'call_id' stands twice"),
         (b"call_id,agnet_id\na,b\n", "unknown column 'agnet_id'. Did you mean 'agent_id'"),
@@ -151,3 +152,10 @@ def test_the_table_wins_over_the_transcript_where_it_says_something() -> None:
     own = CallInfo(call_id="c", queue="billing", agent_id="a1", covariates={"x": 1, "y": 1})
     said = CallInfo(call_id="c", queue="sales", covariates={"y": 2})
     assert overlay(own, said) == CallInfo(call_id="c", queue="sales", agent_id="a1", covariates={"x": 1, "y": 2})
+
+
+def test_files_of_one_name_in_two_folders_stay_two_calls(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        put(tmp_path, f"{day}/call-1.json", {"turns": TURNS})
+    sources = [item.source for day in ("monday", "tuesday") for item in scan(tmp_path / day)]
+    assert sources == [f"{tmp_path.resolve()}/monday/call-1.json", f"{tmp_path.resolve()}/tuesday/call-1.json"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analyzer.abstention import reasons
 from analyzer.errors import ModelError
 from analyzer.evaluation import LabelledCall, Prediction, evaluate, read_labels
 from analyzer.model import ConversationModel, load_model, models_dir
@@ -163,6 +164,32 @@ def test_silence_where_the_call_does_not_carry_the_answer(model: ConversationMod
     for name in QUESTIONS if who == "all" else (who,):
         assert reason in reading.abstain[name]
         assert sum(reading.probabilities[name].values()) == pytest.approx(1.0)
+
+
+GREETING = "Hello. You have reached my voice mail. I am not able to take your call right now. Please leave a message after the tone."
+ASKS = ("agent", "Good morning, this is billing, how can I help you today?")
+SEES = ("agent", "Let me look into that for you right away, one moment please.")
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            [("customer", GREETING), ("agent", "Hello. This is customer service. We are calling about your account. Please call us back.")],
+            "voicemail",
+        ),
+        ([("customer", GREETING), ("agent", "Hello?")], "voicemail"),
+        ([ASKS, ("customer", "I left you a voicemail yesterday about my refund and nobody called back."), SEES], ""),
+        ([ASKS, ("customer", "You asked me to leave a message, I did."), SEES, ("customer", "Nobody called."), SEES], ""),
+        ([ASKS, ("customer", "You have the wrong number on file for me, please change it."), SEES], ""),
+        ([ASKS, ("customer", "There's a wrong number here, please update my account."), SEES], ""),
+        ([ASKS, ("customer", "Oh, wrong number, sorry, goodbye then.")], "a wrong number"),
+    ],
+)
+def test_voicemail_and_wrong_numbers_are_told_from_talk_about_them(said: list[tuple[str, str]], why: str) -> None:
+    found = reasons(transcript(*said))
+    assert set(found) == (set(QUESTIONS) if why else set())
+    assert all(why in reason for reason in found.values())
 
 
 def test_ordinary_calls_are_answered(model: ConversationModel, labelled: tuple[LabelledCall, ...]) -> None:

@@ -123,8 +123,8 @@ WRONG = {
     "utf16 without a mark": ('{"turns": []}'.encode("utf-16-le"), "UTF-16"),
     "latin1": ('{"turns": [\n{"speaker": "agent", "text": "café"}]}'.encode("latin-1"), "line 2: not UTF-8"),
     "a recording": (b"RIFF\x24\x00\x00\x00WAVEfmt ", "not text"),
-    "prose": ("Dear Sir or Madam,", "known format (it begins with 'Dear Sir"),
-    "other json": ('{"name": "x", "size": 3}', "its keys are 'name', 'size'"),
+    "prose": ("Dear Sir or Madam,", "not a transcript of a known format: neither"),
+    "other json": ('{"name": "x", "size": 3}', "not a transcript of a known format. Known are"),
     "broken json": ('{"turns": [', "not JSON"),
     "a number": ("[3]", "item 0: expected a transcript"),
     "empty list": ("[]", "the list is empty"),
@@ -137,7 +137,7 @@ WRONG = {
     "must support": ('{"vcon": "0.3.0", "must_support": ["lawful"]}', "lawful"),
     "end before start": (SRT.format(a=3, b=1, c=4, d=5), "the cue at line 2: ends at 1.000 s, before it starts"),
     "cues backwards": (SRT.format(a=3, b=4, c=1, d=2), "the cue at line 6: starts at 1.000 s, before the cue at line 2"),
-    "not a time": ("WEBVTT\n\n00:xx --> 00:01.000\nhi", "line 3: '00:xx --> 00:01.000' is not a pair of times"),
+    "not a time": ("WEBVTT\n\n00:xx --> 00:01.000\nhi", "line 3: this is not a pair of times"),
     "segment without text": ('{"segments": [{"start": 0, "end": 1}]}', "segments[0]: 'text' is missing"),
     "negative time": ('{"segments": [{"start": -1, "end": 1, "text": "x"}]}', "'start' must be a number from 0"),
     "amazon word without time": (
@@ -155,6 +155,29 @@ def test_wrong_files_say_what_where_and_what_to_do(case: str) -> None:
     assert message in str(error)
     assert error.where.startswith("calls/odd.file")
     assert error.do
+
+
+CARD = "my card is 4111 1111 1111 1111"
+SPEAKS = {
+    "prose": f"{CARD}, please",
+    "keys": json.dumps({CARD: 1}),
+    "time line": f"WEBVTT\n\n{CARD} --> 00:01.000\nhi",
+    "whisper time": json.dumps({"segments": [{"start": CARD, "end": 1, "text": "x"}]}),
+    "amazon time": json.dumps({"results": {"items": [{"start_time": CARD, "end_time": "1", "alternatives": [{"content": "x"}]}]}}),
+    "amazon number": json.dumps({"Transcript": [{"Content": "x", "BeginOffsetMillis": -4111111111111111}]}),
+    "vcon extensions": json.dumps({"vcon": "0.3.0", "must_support": [CARD]}),
+    "vcon start": json.dumps({"vcon": "0.3.0", "parties": [], "dialog": [{"type": "text", "start": CARD, "body": "x"}]}),
+    "speaker": json.dumps({"turns": [{"speaker": CARD, "text": "x"}]}),
+    "speaker of digits": json.dumps({"turns": [{"speaker": "4111111111111111", "text": "x"}]}),
+    "started_at": json.dumps({"turns": [{"speaker": "agent", "text": "x"}], "started_at": "4111-1111-1111-1111"}),
+}
+
+
+@pytest.mark.parametrize("case", SPEAKS)
+def test_errors_do_not_repeat_what_was_said(case: str) -> None:
+    error = str(fails(SPEAKS[case], "calls/odd.file"))
+    assert "4111" not in error
+    assert "my card" not in error
 
 
 def test_a_missing_file_and_a_folder_are_errors_too(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
 from analyzer.records import Transcript, Word
-from analyzer.redaction import redact
+from analyzer.redaction import redact, redaction_digest
 from tests.builders import transcript
 
 #: Turns by `|`, speakers in turn (agent first); `{CARD:…}` marks what must become `[CARD]`, all else must stay.
@@ -109,6 +109,12 @@ it's {ADDRESS:Flat 3, 9 Orchard Lane} in Leeds
 postcode|{ADDRESS:L S one four d y}
 My postcode is {ADDRESS:SW1A 1AA}.
 what's your zip code|{ADDRESS:nine oh two one oh}
+I want to pay for my order, {CARD:4111 1111 1111 1111} please
+for the booking: {CARD:4111 1111 1111 1111}
+it's for order, the number is {CARD:four one one one one one one one one one one one one one one one}
+sort code {ACCOUNT:20 00 00} account {ACCOUNT:1234 5678}
+my card is {CARD:４１１１ １１１１ １１１１ １１１１}, you see
+it's {CODE:１２３}, my cvv
 """  # noqa: E501
 
 INNOCENT = """
@@ -224,6 +230,7 @@ mileage is ninety four thousand two hundred
 your voucher code is one two three four
 the confirmation number is five five two nine one oh three
 imei number is 490154203237518
+can you count to ten|okay one two three four five six seven eight nine ten
 the lowest was 12.99 and the highest 149.00
 a b c
 t v licence
@@ -295,6 +302,48 @@ def test_words_of_a_span_become_one_word_over_its_time() -> None:
 def test_words_that_do_not_lie_over_their_text_are_dropped_not_kept() -> None:
     (turn,) = redact(_with_words("cvv is 123", ["cvv", "is", "one", "two", "three"])).turns
     assert (turn.text, turn.words) == ("cvv is [CODE]", ())
+
+
+def test_words_that_hold_what_their_text_does_not_are_dropped_where_nothing_is_replaced_too() -> None:
+    (beside,) = redact(_with_words("i would like to pay", ["4111", "1111", "1111", "1111"])).turns
+    assert (beside.text, beside.words) == ("i would like to pay", ())
+    whole = _with_words("Die große Straße, bitte", ["Die", "große", "Straße,", "bitte"])
+    assert redact(whole) == whole
+    untouched = _with_words("i would like to pay", ["4111"])
+    assert redact(untouched, "none") is untouched
+
+
+def test_texts_about_the_call_are_redacted_each_by_itself_and_ids_and_dates_are_kept() -> None:
+    card = "4111 1111 1111 1111"
+    call = transcript(
+        call_id="4111111111111111",
+        agent_id="07700900123",
+        customer_id="4111111111111111",
+        contact_id="4111111111111111",
+        reason=f"paid with {card}",
+        disposition="cvv is 123",
+        queue="call me on 07700 900123",
+        ended_by="jo@example.org",
+        direction="inbound",
+        covariates={"note": f"card {card}", "trained_at": "2025-03-01", "visits": 7, "vip": True, "gone": None},
+    )
+    done = redact(call, "strict")
+    ids = (done.info.call_id, done.info.agent_id, done.info.customer_id, done.info.contact_id)
+    assert ids == ("4111111111111111", "07700900123", "4111111111111111", "4111111111111111")
+    about = (done.info.reason, done.info.disposition, done.info.queue, done.info.ended_by, done.info.direction)
+    assert about == ("paid with [CARD]", "cvv is [CODE]", "call me on [PHONE]", "[EMAIL]", "inbound")
+    assert done.info.covariates == {"note": "card [CARD]", "trained_at": "2025-03-01", "visits": 7, "vip": True, "gone": None}
+    assert done.redacted == {"card": 2, "code": 1, "phone": 1, "email": 1}
+    assert redact(done, "strict") == done
+    assert redact(call, "none") is call
+
+
+def test_the_digest_follows_the_rules_and_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = redaction_digest()
+    assert re.fullmatch("[0-9a-f]{64}", before)
+    assert redaction_digest() == before
+    monkeypatch.setattr("analyzer.redaction.REVISION", -1)
+    assert redaction_digest() != before
 
 
 PIECES = st.sampled_from(

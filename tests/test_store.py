@@ -11,7 +11,7 @@ import pytest
 
 from analyzer.errors import StoreError
 from analyzer.records import CallScore, Evidence, Failure
-from analyzer.store import Store, transcript_key
+from analyzer.store import Place, Store, transcript_key
 from tests.builders import judgement, score, transcript
 
 
@@ -26,24 +26,28 @@ def scored(call_id: str = "c-1", said: str = "My parcel is late.", **fields: obj
     return score(call_id, closing=judgement("closing", "grumbling", evidence=evidence), transcript=held, **fields)
 
 
-def save(store: Store, call: CallScore, *, source: str = "a.wav", content: str = "sha-1") -> str:
-    key = transcript_key(content, "speech", "standard")
-    store.save(call, source=source, content_sha256=content, key=key, rules="r1")
-    return key
+def place(source: str = "a.wav", content: str = "sha-1", rules: str = "r1") -> Place:
+    return Place(source=source, content_sha256=content, transcript_key=transcript_key(content, "speech", "standard"), rules=rules)
+
+
+def save(store: Store, call: CallScore, *, source: str = "a.wav", content: str = "sha-1", rules: str = "r1") -> Place:
+    where = place(source, content, rules)
+    store.save(call, where)
+    return where
 
 
 def test_a_call_comes_back_as_it_was_saved(store: Store) -> None:
     before = scored(customer_id="k1", queue="billing", leg=1, covariates={"tenure_months": 14, "queue2": "x"})
     before = dataclasses.replace(before, transcript=dataclasses.replace(before.transcript, info=before.info))
-    key = save(store, before)
+    save(store, before)
     after = store.score("c-1")
     assert after is not None
     assert after.to_json() == before.to_json()
     assert after.transcript == before.transcript
     assert after.closing.evidence[0].quote(after.transcript) == "parcel"
-    assert store.has_score(key, before.model, "r1")
-    assert not store.has_score(key, "another@sha256:1", "r1")
-    assert not store.has_score(key, before.model, "r2")
+    assert store.confirm(before.info, place(), before.model)
+    assert not store.confirm(before.info, place(), "another@sha256:1")
+    assert not store.confirm(before.info, place(rules="r2"), before.model)
 
 
 def test_the_words_are_stored_once_and_no_quote_beside_them(store: Store, tmp_path: Path) -> None:
@@ -66,8 +70,7 @@ def test_saving_again_changes_nothing_but_the_table_columns(store: Store) -> Non
     save(store, scored(queue="sales"))
     assert store.status().calls == 1
     assert [call.info.queue for call in store.scores()] == ["sales"]
-    key = transcript_key("sha-1", "speech", "standard")
-    store.save_info(scored(queue="returns").info, source="a.wav", content_sha256="sha-1", key=key)
+    assert store.confirm(scored(queue="returns").info, place(), "test@sha256:0")
     assert [call.info.queue for call in store.scores()] == ["returns"]
 
 
@@ -93,6 +96,34 @@ def test_a_failure_is_kept_until_the_call_succeeds(store: Store) -> None:
     assert [failure.message for failure in store.failures()] == ["a.wav: still cut short"]
     save(store, scored(), source="a.wav")
     assert store.failures() == []
+
+
+def test_a_failure_of_a_known_call_is_cleared_when_it_is_found_again(store: Store) -> None:
+    save(store, scored(), source="a.wav")
+    store.save_failure(Failure(source="a.wav", reason="audio", message="a.wav: unreadable for a day"))
+    assert store.confirm(scored().info, place(), "test@sha256:0")
+    assert store.failures() == []
+
+
+def test_the_rules_of_the_last_run_are_in_force(store: Store) -> None:
+    strict = dataclasses.replace(scored(), closing=judgement("closing", "neutral", abstained=True, reason="unsure"))
+    save(store, strict, rules="strict")
+    save(store, scored(), rules="lenient")
+    assert [call.closing.label for call in store.scores()] == ["grumbling"]
+    assert store.confirm(scored().info, place(rules="strict"), "test@sha256:0")
+    assert [call.closing.label for call in store.scores()] == [None]
+    assert [call.closing.label for call in store.scores(model="test@sha256:0")] == [None]
+
+
+def test_columns_named_like_our_own_fields_destroy_nothing(store: Store) -> None:
+    columns = {"resolution": "closed", "closing": 3, "duration_s": "long", "events": "none", "turns": 1, "model": "T", "language": "xx"}
+    before = scored(covariates=columns)
+    save(store, dataclasses.replace(before, transcript=dataclasses.replace(before.transcript, info=before.info, duration_s=99.0, language="en")))
+    after = store.score("c-1")
+    assert after is not None
+    assert (dict(after.info.covariates), after.closing.label, after.model) == (columns, "grumbling", "test@sha256:0")
+    assert after.transcript is not None
+    assert (after.transcript.duration_s, after.transcript.language, len(after.transcript.turns)) == (99.0, "en", 2)
 
 
 def test_nobody_else_may_read_the_file(store: Store, tmp_path: Path) -> None:
@@ -130,7 +161,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_answers_of_a_scorecard_are_kept_beside_the_scores(store: Store, tmp_path: Path) -> None:
-    key = save(store, scored())
+    key = save(store, scored()).transcript_key
     store.save_answers(key, "card-1", [{"question": "greeting", "answer": "yes"}])
     store.save_answers(key, "card-1", [{"question": "greeting", "answer": "no"}])
     rows = sqlite3.connect(tmp_path / "a.db").execute("SELECT transcript_key, scorecard, body FROM answers").fetchall()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.asr import openai
+from analyzer.asr.faster import FasterWhisper
+from analyzer.audio import Segment
 from analyzer.errors import TranscriptError
 from analyzer.records import LABELS, CallInfo, CallScore, Event, Evidence, Flag, Judgement, Offer, Promise, Talk, Transcript, Turn, Word
 from analyzer.wire import loads, score_from_json, transcript_from_json
@@ -49,6 +54,66 @@ def test_a_wrong_transcript_is_refused_with_its_place(raw: object, message: str)
         transcript_from_json(raw, where="call.json", call_id="c")
     assert str(caught.value).startswith("call.json")
     assert caught.value.do
+
+
+CARD = "my card is 4111 1111 1111 1111"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"turns": [TURN | {"speaker": CARD}]},
+        {"turns": [TURN | {"speaker": "4111-1111-1111-1111"}]},
+        {"turns": [{"speaker": "agent", "text": "x", "confidence 4111": 1.0}]},
+        {"turns": [TURN], "started_at": CARD},
+        {"turns": [TURN], "started_at": 4111111111111111},
+        {"turns": [TURN], "role_confidence": 4111111111111111},
+        {"turns": [TURN], "redacted": {CARD: -1}},
+        {"turns": [TURN], "redacted": {CARD: "x"}},
+        {"turns": [TURN], "events": [{"kind": CARD, "start_s": 0, "end_s": 1}]},
+    ],
+)
+def test_errors_do_not_repeat_what_was_said(raw: object) -> None:
+    with pytest.raises(TranscriptError) as caught:
+        transcript_from_json(raw, where="call.json", call_id="c")
+    assert "4111" not in str(caught.value)
+    assert "my card" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"closing": {"label": CARD, "probabilities": {"grumbling": 1, "neutral": 0, "singing": 0}}},
+        {"closing": {"probabilities": {"grumbling": 1, "neutral": 0, "singing": 0, CARD: 0}}},
+        {"closing": {"label": "grumbling", "probabilities": {"grumbling": 1, "neutral": 0, "singing": 0}, "cause": CARD}},
+        {"offers": [{"turn": 1, "what": "x", "answer": CARD}]},
+    ],
+)
+def test_errors_about_scores_do_not_repeat_what_was_said(change: dict[str, Any]) -> None:
+    with pytest.raises(TranscriptError, match="a text of 30 characters") as caught:
+        score_from_json(full_score().to_json() | change)
+    assert "4111" not in str(caught.value)
+
+
+def test_an_event_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(TranscriptError, match=r"events\[0\]: 'kind' is 'laughter'. It must be one of music, ringing, hold, silence, dtmf, noise"):
+        transcript_from_json({"turns": [TURN], "events": [{"kind": "laughter", "start_s": 0, "end_s": 1}]}, call_id="c")
+
+
+def test_a_recognised_word_that_is_only_a_space_is_left_out() -> None:
+    segment = Segment(channel=0, start_s=1.0, samples=np.zeros(16_000, dtype=np.float32))
+    heard = [{"word": said, "start": 0.0, "end": 0.5, "probability": 0.9} for said in (" hello", " ")]
+    log = {"avg_logprob": -0.1, "no_speech_prob": 0.0, "compression_ratio": 1.0}
+    part = {"text": " hello", "start": 0.0, "end": 1.0, "words": heard, **log}
+    fast = FasterWhisper.__new__(FasterWhisper)
+    fast_part = SimpleNamespace(**part | {"words": [SimpleNamespace(**word) for word in heard]})
+    engine = SimpleNamespace(is_multilingual=True)
+    fast._model = SimpleNamespace(model=engine, supported_languages=["en"], transcribe=lambda *_, **__: ([fast_part], None))
+    for utterance in (openai._utterance(part, segment), *fast.transcribe([segment], language="en")):
+        assert [word.text for word in utterance.words] == ["hello"]
+        turn = Turn(speaker="agent", text=utterance.text, words=utterance.words)
+        written = Transcript(info=CallInfo(call_id="c"), turns=(turn,))
+        assert transcript_from_json(written.to_json()) == written
 
 
 @pytest.mark.parametrize(

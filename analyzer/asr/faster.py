@@ -47,8 +47,9 @@ class FasterWhisper:
                 if not text or invented(part.no_speech_prob, part.avg_logprob, part.compression_ratio):
                     continue
                 words = tuple(
-                    Word(text=w.word.strip(), start_s=segment.start_s + w.start, end_s=segment.start_s + w.end, confidence=float(w.probability))
+                    Word(text=said, start_s=segment.start_s + w.start, end_s=segment.start_s + w.end, confidence=float(w.probability))
                     for w in part.words or ()
+                    if (said := w.word.strip())  # now and then a word is a space alone
                 )
                 start_s = words[0].start_s if words else segment.start_s + part.start
                 end_s = words[-1].end_s if words else min(segment.end_s, segment.start_s + part.end)

@@ -59,8 +59,9 @@ class OpenAIWhisper:
 def _utterance(part: dict[str, Any], segment: Segment) -> Utterance:
     offset_s = segment.start_s
     words = tuple(
-        Word(text=w["word"].strip(), start_s=offset_s + float(w["start"]), end_s=offset_s + float(w["end"]), confidence=float(w["probability"]))
+        Word(text=said, start_s=offset_s + float(w["start"]), end_s=offset_s + float(w["end"]), confidence=float(w["probability"]))
         for w in part.get("words", ())
+        if (said := w["word"].strip())  # now and then a word is a space alone
     )
     return Utterance(
         channel=segment.channel,

@@ -103,7 +103,7 @@ def batch(
     quiet: Quiet = False,
 ) -> None:
     """Score every call of a folder into the store, once; then link and report, when asked. Run it again to go on after a stop."""
-    from analyzer.cli.outcomes import outcomes_settings, print_scores, write_report
+    from analyzer.cli.outcomes import check_ahead, outcomes_settings, print_scores, write_report
     from analyzer.pipeline import Analyzer, Recipe
     from analyzer.readers.folder import scan
     from analyzer.readers.tables import EMPTY, read_agents, read_calls
@@ -113,8 +113,12 @@ def batch(
     calls_table = calls or _beside(folder, "calls.csv")
     people = read_agents(agents_table) if agents_table else {}
     known = read_calls(calls_table, people) if calls_table else EMPTY
+    check_ahead(outcomes, report)
     analyzer = Analyzer(Recipe(settings=chosen, agent_channel=agent_channel))
     todo = list(scan(folder, known, exclude=exclude or (), ready=analyzer.takes_ready))
+    if calls_table and not quiet:
+        rows = sum(not isinstance(call, Failure) and call.info.call_id in known.rows for call in todo)
+        show.note(f"calls table: {rows} of its {len(known.rows)} rows belong to a call here, {len(todo) - rows} calls have no row")
     _ = analyzer.model_stamp, analyzer.store
     if any(not isinstance(call, Failure) and call.ready is None for call in todo):
         _announce(analyzer, quiet)
@@ -131,7 +135,7 @@ def batch(
     # Calls with a file of their own first: a file of hundreds of transcripts would push the recordings out of the table.
     print_scores(sorted(scores, key=lambda call: "#" in source[call.info.call_id]), form, output)
     if (about := _about(folder)) is not None:
-        analyzer.store.save_about(about)
+        analyzer.store.save_about(about, of=str(folder.resolve()))
     if report is not None or outcomes is not None:
         write_report(analyzer.store, chosen, model=analyzer.model_stamp, outcomes=outcomes, path=report)
     if failed:
@@ -190,7 +194,7 @@ def _split(results: Iterable[Any]) -> tuple[list[Any], list[Failure]]:
 def _watched(results: Iterator[Any], quiet: bool, total: int | None = None) -> Iterator[Any]:
     """The results, with a progress bar (calls an hour, time left) where stderr is a terminal; Ctrl-C keeps what is finished."""
     if quiet or not sys.stderr.isatty():
-        yield from _interruptible(results)
+        yield from _interruptible(results, kept=total is not None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -199,16 +203,16 @@ def _watched(results: Iterator[Any], quiet: bool, total: int | None = None) -> I
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("calls", total=total, pace="")
         began = time.monotonic()
-        for number, result in enumerate(_interruptible(results), 1):
+        for number, result in enumerate(_interruptible(results, kept=total is not None), 1):
             progress.update(task, advance=1, pace=f"{3600 * number / max(time.monotonic() - began, 1e-3):,.0f} calls/h")
             yield result
 
 
-def _interruptible(results: Iterator[Any]) -> Iterator[Any]:
+def _interruptible(results: Iterator[Any], *, kept: bool) -> Iterator[Any]:
     try:
         yield from results
     except KeyboardInterrupt:
-        show.note("interrupted: what is finished is kept; run the same command again to go on")
+        show.note("interrupted" + (": what is finished is kept; run the same command again to go on" if kept else ""))
         raise typer.Exit(130) from None
 
 

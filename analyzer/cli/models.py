@@ -71,8 +71,19 @@ def status(store: StoreUrl = None, config: ConfigFile = None, form: Form = None,
 
 def doctor(store: StoreUrl = None, config: ConfigFile = None, form: Form = None, output: Output = None) -> None:
     """Check that everything the main job needs is here; exit status 1 when something is not."""
+    from analyzer.asr import resolve
+    from analyzer.model import load_model
+
     chosen = settings(config, store=store)
-    rows = [{"check": name, **_tried(check)} for name, check in {**_CHECKS, "store": lambda: _store_opens(chosen.store)}.items()]
+    checks: dict[str, Callable[[], str]] = {
+        "python": _python,
+        "conversation model": lambda: load_model(chosen.model.name).stamp,
+        "speech": lambda: resolve(chosen.speech.engine, device=chosen.speech.device, language=chosen.speech.language).why,
+        "redaction": _redaction,
+        "extras": _extras,
+        "store": lambda: _store_opens(chosen.store),
+    }
+    rows = [{"check": name, **_tried(check)} for name, check in checks.items()]
     print_rows("Doctor", rows, form, output)
     if any(row["state"] != "ok" for row in rows):
         raise typer.Exit(1)
@@ -87,18 +98,6 @@ def _tried(check: Callable[[], str]) -> dict[str, str]:
 
 def _python() -> str:
     return f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-
-
-def _model() -> str:
-    from analyzer.model import load_model
-
-    return load_model("default").stamp
-
-
-def _speech() -> str:
-    from analyzer.asr import resolve
-
-    return resolve("auto").why
 
 
 def _redaction() -> str:
@@ -116,15 +115,6 @@ def _extras() -> str:
     names = {"openai-whisper": "whisper", "ray": "ray", "psycopg": "postgres", "fastapi": "review", "pyannote.audio": "diarise"}
     found = {f"{extra} ({'here' if _installed(package) else 'not installed'})" for package, extra in names.items()}
     return "extras: " + ", ".join(sorted(found))
-
-
-_CHECKS: Final[dict[str, Callable[[], str]]] = {
-    "python": _python,
-    "conversation model": _model,
-    "speech": _speech,
-    "redaction": _redaction,
-    "extras": _extras,
-}
 
 
 def _store_opens(url: str) -> str:
@@ -145,6 +135,10 @@ def _installed(package: str) -> bool:
     return True
 
 
+#: Of what ships with the package; what else lies there has its own.
+_LICENCES: Final = {"default": "Apache-2.0"}
+
+
 def _models() -> list[dict[str, Any]]:
     from analyzer.asr import on_disk
     from analyzer.model import CONFIG, contents_digest, models_dir
@@ -153,12 +147,17 @@ def _models() -> list[dict[str, Any]]:
     for config in sorted(models_dir().glob(f"*/{CONFIG}")):
         folder = config.parent
         size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-        row = {"name": folder.name, "kind": "conversation", "size_mb": round(size_mb, 1), "licence": "Apache-2.0"}
+        row = {
+            "name": folder.name,
+            "kind": "conversation",
+            "size_mb": round(size_mb, 1),
+            "licence": _LICENCES.get(folder.name),
+        }
         rows.append(row | {"digest": f"sha256:{contents_digest(folder)[:12]}", "path": str(folder)})
     rows.append({"name": "pocketsphinx", "kind": "speech", "licence": "BSD-2-Clause", "digest": importlib.metadata.version("pocketsphinx")})
     for engine, name, place in on_disk.whispers():
         size_mb = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) if place.is_dir() else place.stat().st_size
-        rows.append({"name": f"{engine}:{name}", "kind": "speech", "size_mb": round(size_mb / 1e6, 1), "licence": "MIT", "path": str(place)})
+        rows.append({"name": f"{engine}:{name}", "kind": "speech", "size_mb": round(size_mb / 1e6, 1), "path": str(place)})
     return rows
 
 

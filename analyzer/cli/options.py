@@ -22,7 +22,6 @@ Form = Annotated[Format | None, typer.Option("--format", help="table on a termin
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
 Jobs = Annotated[int, typer.Option("-j", "--jobs", min=1, max=256, help="Worker processes.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No notes and no progress.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more about what is done.")]
 StoreUrl = Annotated[str | None, typer.Option("--store", help="Store URL; default sqlite:///analyzer.db.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,16 +49,19 @@ def link(
     chosen = outcomes_settings(settings(config, store=store), window_days, adjust)
     calls = _read_scores(scores) if scores else _stored(chosen, model, quiet)
     linked, effects = linked_effects(calls, chosen, outcomes)
-    if form is Format.csv:
+    chosen_form = form or (Format.table if sys.stdout.isatty() and output is None else Format.json)
+    if chosen_form is Format.csv:
         show.emit(show.rows_csv(_flat(effect) for effect in effects), output)
-    elif form is Format.jsonl:
+    elif chosen_form is Format.jsonl:
         show.emit(show.objects((effect.to_json() for effect in effects), Format.jsonl), output)
-    elif form is Format.json:
+    elif chosen_form is Format.json:
         show.emit(show.objects([{"join": linked.join.to_json(), "effects": [effect.to_json() for effect in effects]}], Format.json), output)
     else:
-        show.emit("\n".join([effect.sentence for effect in effects]), output)
+        show.emit("\n".join(show.clean(effect.sentence) for effect in effects), output)
     if not quiet:
         joined = linked.join
+        if joined.calls and not joined.linked:
+            show.note("join: no call has a customer_id that the outcomes know; check that both write it alike")
         show.note(f"join: {joined.linked} of {joined.calls} calls linked to {joined.customers} customers' outcomes within {joined.window_days} days")
 
 
@@ -89,6 +93,16 @@ def outcomes_settings(base: Settings, window_days: int | None, adjust: list[str]
     return replace(base, outcomes=own)
 
 
+def check_ahead(outcomes: Path | None, report: Path | None) -> None:
+    """Find what would stop the run at its end before hours go into it: unreadable outcomes, a report that has no folder."""
+    from analyzer.outcomes import read_outcomes
+
+    if outcomes is not None:
+        read_outcomes(outcomes)
+    if report is not None and not report.resolve().parent.is_dir():
+        raise UsageError("the folder of the report does not exist", where=str(report), do="Make the folder first.")
+
+
 def linked_effects(calls: Iterable[CallScore], chosen: Settings, path: Path) -> tuple[Linked, list[Effect]]:
     """Calls joined to an outcomes file, and every estimate of the run."""
     from analyzer.effects import estimate
@@ -105,8 +119,9 @@ def write_report(store: Store, chosen: Settings, *, model: str | None, outcomes:
 
     scores = list(store.scores(model=model))
     linked, effects = linked_effects(scores, chosen, outcomes) if outcomes else (None, [])
-    if path is None:
-        show.emit("\n".join(effect.sentence for effect in effects), None)
+    if path is None:  # stdout holds the calls
+        for effect in effects:
+            show.note(show.clean(effect.sentence))
         return
     own = chosen.outcomes
     notes = {"window": f"{own.window_days} days", "adjusted for": ", ".join(own.adjust) or "nothing"} if outcomes else {}

@@ -15,6 +15,7 @@ from analyzer.errors import UsageError
 from analyzer.records import DIMENSIONS, CallScore, Failure, Judgement, dumps
 
 LONGEST_TABLE: Final = 40
+_QUOTE_CHARS: Final = 70
 
 
 class Format(enum.StrEnum):
@@ -118,7 +119,9 @@ def _answer(call: CallScore, judgement: Judgement) -> str:
     quote = best.quote(call.transcript)
     start_s = call.transcript.turns[best.turn].start_s
     at = "" if start_s is None else f"{int(start_s) // 60}:{int(start_s) % 60:02d} "
-    return f"{text}  {at}“{quote if len(quote) <= 70 else quote[:69] + '…'}”"
+    if len(quote) > _QUOTE_CHARS:  # a closing stands at a turn's end
+        quote = "…" + quote[1 - _QUOTE_CHARS :] if judgement.dimension == "closing" else quote[: _QUOTE_CHARS - 1] + "…"
+    return f"{text}  {at}“{quote}”"
 
 
 def failures(failed: Sequence[Failure]) -> None:

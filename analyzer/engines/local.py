@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from analyzer.engines import Item, Lost, Result
+from analyzer.errors import UsageError
 
 _work: Callable[[Any], Any] | None = None
 
@@ -39,22 +40,37 @@ def _pool(setup: Callable[[], Callable[[Item], Result]], items: Iterator[Item], 
     """One pool until the items run out, or a worker dies: then `suspects` gets the items that were in flight."""
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(setup,)) as pool:
         # Twice as many as workers: nobody waits for the next item, and a million items are never held at once.
-        flying: dict[Future[Result], Item] = {pool.submit(_do, item): item for item in itertools.islice(items, 2 * jobs)}
-        while flying:
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            for future in done:
-                item = flying.pop(future)
-                try:
-                    result: Result = future.result()
-                except BrokenProcessPool:
-                    suspects.append(item)
-                    continue
-                yield item, result
-                if not suspects and (more := next(items, None)) is not None:
+        try:
+            pool.submit(_nothing).result()
+        except BrokenProcessPool:
+            do = "In a script, put what starts it under `if __name__ == '__main__':`; else check the memory that is free."
+            raise UsageError("the worker processes cannot start", where=f"jobs={jobs}", do=do) from None
+        flying: dict[Future[Result], Item] = {}
+        for item in itertools.islice(items, 2 * jobs):
+            _submit(pool, item, flying, suspects)
+        try:
+            while flying:
+                done, _ = wait(flying, return_when=FIRST_COMPLETED)
+                for future in done:
+                    item = flying.pop(future)
                     try:
-                        flying[pool.submit(_do, more)] = more
-                    except BrokenProcessPool:  # broken, but its own futures have not come back yet
-                        suspects.append(more)
+                        result: Result = future.result()
+                    except BrokenProcessPool:
+                        suspects.append(item)
+                        continue
+                    yield item, result
+                    if not suspects and (more := next(items, None)) is not None:
+                        _submit(pool, more, flying, suspects)
+        except BaseException:  # Ctrl-C, or a reader that stopped: finish what is in hand, start nothing more
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _submit(pool: ProcessPoolExecutor, item: Item, flying: dict[Future[Any], Item], suspects: list[Item]) -> None:
+    try:
+        flying[pool.submit(_do, item)] = item
+    except BrokenProcessPool:  # broken, but its own futures have not come back yet
+        suspects.append(item)
 
 
 def _alone(setup: Callable[[], Callable[[Item], Result]], item: Item) -> Result | Lost:
@@ -69,6 +85,10 @@ def _alone(setup: Callable[[], Callable[[Item], Result]], item: Item) -> Result 
 def _start(setup: Callable[[], Callable[[Any], Any]]) -> None:
     global _work  # noqa: PLW0603 - the one place a worker process keeps its loaded models
     _work = setup()
+
+
+def _nothing() -> None:
+    """Comes back once a worker has started."""
 
 
 def _do(item: Any) -> Any:

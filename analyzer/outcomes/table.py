@@ -47,7 +47,7 @@ class Outcomes:
         return tuple(sorted(self.follow_up["kind"].unique()))
 
 
-def read_outcomes(path: Path) -> Outcomes:
+def read_outcomes(path: str | Path) -> Outcomes:
     """The outcomes of a CSV (UTF-8, comma) or Parquet file, told apart by content.
 
     Columns: `customer_id`, `kind`, `occurred_at`, `observed_until`, and optionally `amount` and `observed_from`; no others. Rules:
@@ -65,6 +65,7 @@ def read_outcomes(path: Path) -> Outcomes:
     Raises:
         TableError: with file, line (CSV, counted from 1 with the header) or row (Parquet, from 1), and column.
     """
+    path = Path(path)
     try:
         with path.open("rb") as file:
             parquet = file.read(4) == b"PAR1"

@@ -134,12 +134,11 @@ def read_object(obj: object, source: Source) -> Transcript:
     for fits, read in _FORMATS:
         if fits(obj):
             return read(obj, source)
-    keys = ", ".join(repr(key) for key in list(obj)[:6]) or "none"
     if "courtesy" in obj and "closing" in obj:
         raise source.wrong("this is a score, not a transcript", do="Give it to a verb that takes scores (--scores).")
     if "text" in obj:
         raise source.wrong("there is text but no segments or turns", do="Export with segments (whisper's JSON has them).")
-    raise source.wrong(f"not a transcript of a known format (its keys are {keys})", do=f"Known are {_KNOWN}.")
+    raise source.wrong("not a transcript of a known format", do=f"Known are {_KNOWN}.")
 
 
 def _read_native(obj: Mapping[str, Any], source: Source) -> Transcript:
@@ -186,8 +185,7 @@ def _read_subtitles(text: str, source: Source) -> Transcript:
         return read_webvtt(text, source)
     if "-->" in text:
         return read_srt(text, source)
-    start = " ".join(text.split())[:40]
-    raise source.wrong(f"not a transcript of a known format (it begins with {start!r})", do=f"Known are {_KNOWN}.")
+    raise source.wrong("not a transcript of a known format: neither JSON nor subtitles", do=f"Known are {_KNOWN}.")
 
 
 def _decoded(data: bytes, where: str) -> str:

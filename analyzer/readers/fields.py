@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from analyzer.readers.assemble import Source
+from analyzer.wire import quoted
 
 
 def items(obj: Mapping[str, Any], key: str, source: Source, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -42,7 +43,7 @@ def number(obj: Mapping[str, Any], key: str, source: Source, place: str = "", *,
         found = math.nan
     if not math.isfinite(found) or not low <= found <= high:
         wanted = "a number" if (low, high) == (-math.inf, math.inf) else f"a number from {low:g} to {high:g}"
-        raise source.wrong(f"{key!r} must be {wanted}, found {value!r}", place, do="Mend the number, or export the file again.")
+        raise source.wrong(f"{key!r} must be {wanted}, found {quoted(value)}", place, do="Mend the number, or export the file again.")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -48,13 +49,21 @@ def scan(folder: Path, table: CallsTable = EMPTY, *, exclude: Iterable[str] = ()
     Raises:
         InputError: `folder` is not a folder that can be listed.
     """
+    root = folder.resolve().as_posix()
+    # Days of recordings lie in folders of like names: what lasts in a store names the whole path.
+    for item in _scan(folder, table, exclude, ready):
+        yield dataclasses.replace(item, source=f"{root}/{item.source}")
+
+
+def _scan(folder: Path, table: CallsTable, exclude: Iterable[str], ready: bool) -> Iterator[Call | Failure]:
     if not folder.is_dir():
         raise InputError("not a folder", where=str(folder), do="Give the folder that holds the recordings.")
     yield from table.failures
     bad_rows = {failure.call_id for failure in table.failures}
     seen: set[str] = set()
     reached: set[str] = set()
-    for path in _files(folder):
+    refused: list[OSError] = []
+    for path in _files(folder, refused):
         name = path.relative_to(folder).as_posix()
         reached.add(name)
         if any(fnmatch(name, pattern) for pattern in exclude):
@@ -68,14 +77,15 @@ def scan(folder: Path, table: CallsTable = EMPTY, *, exclude: Iterable[str] = ()
                     continue
                 seen.add(call.info.call_id)
             yield call
+    for error in refused:
+        name = Path(error.filename).relative_to(folder).as_posix()
+        message = f"{name}: the folder cannot be listed: {error.strerror}. Check its permissions."
+        yield Failure(source=name, reason=InputError.reason, message=message)
     yield from (_missing(row) for row in table.rows.values() if row.file is not None and row.file not in reached)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"cannot be listed: {error.strerror}", where=str(error.filename), do="Check the folder's permissions.")
-
-    for root, folders, names in os.walk(folder, onerror=refuse):
+def _files(folder: Path, refused: list[OSError]) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         stems = {Path(name).stem for name in names if Path(name).suffix.lower() in RECORDINGS}
         for name in sorted(names):
@@ -96,6 +106,10 @@ def _file(path: Path, name: str, table: CallsTable, ready: bool) -> Iterator[Cal
         return
     row = table.find(name, path.stem)
     info = row.info if row else CallInfo(call_id=path.stem)
+    if path.is_dir():
+        message = f"{name}: is a folder. Use `analyzer batch` for folders."
+        yield Failure(source=name, reason=InputError.reason, message=message, call_id=info.call_id)
+        return
     if suffix not in RECORDINGS:
         known = " ".join(sorted(RECORDINGS | TRANSCRIPTS))
         message = f"{name}: unknown extension {suffix or '(none)'!r}. Recordings and transcripts end in {known}."

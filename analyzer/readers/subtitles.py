@@ -54,8 +54,7 @@ def _cues(text: str, source: Source) -> Iterator[_Cue]:
         place = f"line {number + 1}"
         match = _TIMES.fullmatch(lines[number])
         if match is None:
-            what = f"{lines[number].strip()[:60]!r} is not a pair of times"
-            raise source.wrong(what, place, do="Write it like 00:01:02.500 --> 00:01:04.000.")
+            raise source.wrong("this is not a pair of times", place, do="Write it like 00:01:02.500 --> 00:01:04.000.")
         body_start = number + 1
         number = body_start
         while number < len(lines) and lines[number].strip() and "-->" not in lines[number]:

@@ -13,11 +13,19 @@ from pathlib import Path
 from typing import Final
 
 from analyzer.errors import TableError, TranscriptError
-from analyzer.records import CallInfo, Failure, Scalar
+from analyzer.records import DIMENSIONS, CallInfo, Failure, Scalar
 from analyzer.wire import parse_time
 
 _TEXTS: Final = ("agent_id", "customer_id", "contact_id", "direction", "queue", "reason", "disposition", "ended_by")
+#: Words of scores and transcripts, which stand beside a call's columns in what is printed.
+_TAKEN: Final = frozenset(
+    {"id", "schema", "asr", "model", *DIMENSIONS, "opening", "promises", "offers", "flags", "talk", "redacted"}
+    | {"turns", "language", "events", "duration_s", "role_confidence"}
+)
 _KNOWN: Final = ("call_id", "file", "started_at", "leg", *_TEXTS)
+
+
+_LONGEST_NUMBER_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +125,8 @@ def _time(text: str, where: str) -> datetime:
 
 def _number(text: str) -> Scalar:
     # A covariate that reads as a number is one: tenure_months=14 must not become fourteen categories.
+    if sum(char.isdigit() for char in text) > _LONGEST_NUMBER_DIGITS:
+        return text  # an id, a phone or a card: text is looked through for what must not be stored, and loses no digit
     try:
         number = float(text)
     except ValueError:
@@ -156,6 +166,8 @@ def _check_header(header: list[str], path: Path, needed: str, known: tuple[str, 
         raise TableError(f"there is no column {needed!r}", where=str(path), do=f"The first line names the columns, {needed!r} among them.")
     if doubled := next((name for name in header if header.count(name) > 1), None):
         raise TableError(f"the column {doubled!r} stands twice", where=str(path), do="Keep one of the two.")
+    if taken := next((name for name in header if name in _TAKEN), None):
+        raise TableError(f"the column {taken!r} is named like a part of a score", where=str(path), do="Give it another name.")
     for name in header:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if name not in known and close and close[0] not in header:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from analyzer.readers.assemble import Piece, Source, assemble, in_time, role_of
 from analyzer.readers.fields import child, items, number, text_of
 from analyzer.records import CallInfo, Speaker, Transcript, Turn, dumps
-from analyzer.wire import parse_time
+from analyzer.wire import parse_time, quoted
 
 #: The syntax that draft-ietf-vcon-vcon-core-00 defines and that is written; other versions are read as far as their fields agree.
 VERSION: Final = "0.3.0"
@@ -36,7 +36,8 @@ def read_vcon(obj: Mapping[str, Any], source: Source, read_body: ReadBody) -> Tr
     if "payload" in obj or "ciphertext" in obj:
         raise source.wrong("this vCon is signed or encrypted", do="Export its unsigned form.")
     if needed := obj.get("must_support"):
-        raise source.wrong(f"this vCon demands the extensions {needed!r}", "must_support", do="Export it without them.")
+        names = ", ".join(quoted(name) for name in needed) if isinstance(needed, list) else quoted(needed)
+        raise source.wrong(f"this vCon demands the extensions {names}", "must_support", do="Export it without them.")
     parties = [party for _, party in items(obj, "parties", source)]
     dialogs = list(items(obj, "dialog", source))
     source = replace(source, call_id=text_of(obj, "uuid", source) or source.call_id, roles=_roles_by_name(parties))
