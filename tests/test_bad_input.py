@@ -150,3 +150,17 @@ def test_a_wrong_command_says_what_to_do(run: Run, tmp_path: Path, arguments: li
     assert done.returncode == status, done
     assert message in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_recording_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analyzer.audio import survey
+    from analyzer.config import AudioSettings
+    from analyzer.errors import AudioError
+
+    def refuse(*_: object, **__: object) -> None:  # root reads whatever its mode says, so the refusal is made here
+        raise PermissionError(13, "Permission denied")
+
+    wav(tmp_path / "locked.wav", np.ones(8000))
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(AudioError, match=r"locked\.wav: cannot be read: Permission denied\. Check the path and its permissions"):
+        survey(tmp_path / "locked.wav", AudioSettings())
