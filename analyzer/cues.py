@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
@@ -14,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+from analyzer.deadlines import TIME, due
 from analyzer.errors import ConfigError
 from analyzer.records import Offer, Promise, Turn
 
@@ -22,7 +24,8 @@ KINDS: Final = (
     "refusal", "confirmation", "churn_signal", "value_signal", "complaint", "repeat_contact", "vulnerability", "opt_out", "disclosure",
     "id_check", "praise", "displeasure", "no_no", "offer", "accept", "decline",
 )  # fmt: skip
-_KEYS: Final = ("name", "kind", "speaker", "phrases", "tokens", "unless")
+_KEYS: Final = ("name", "kind", "speaker", "phrases", "tokens", "unless", "needs")
+_NEEDS: Final = ("time",)
 _SPEAKERS: Final = ("agent", "customer", "any")
 _MAX_FORMS: Final = 20_000
 _GAP_WORDS: Final = 3
@@ -41,45 +44,14 @@ _BARE: Final = {
 }  # fmt: skip
 _NEGATED: Final = ("do", "does", "did", "is", "are", "was", "were", "have", "has", "had", "would", "could", "should", "need", "must", "might")
 #: "ill" is a sickness after these, and "i will" elsewhere unless the turn ends with it.
-_SICK_AFTER: Final = frozenset(
-    (
-        "is",
-        "am",
-        "are",
-        "was",
-        "were",
-        "been",
-        "be",
-        "being",
-        "very",
-        "so",
-        "really",
-        "seriously",
-        "mentally",
-        "critically",
-        "feel",
-        "fell",
-        "quite",
-        "taken",
-    )
-)
+_SICK_AFTER: Final = frozenset((
+    "is", "am", "are", "was", "were", "been", "be", "being", "very", "so", "really", "seriously", "mentally", "critically", "feel", "fell",
+    "quite", "taken",
+))  # fmt: skip
 _CLAUSE_WORDS: Final = 16
-_HOUR: Final = r"(?:\d{1,2}(?::\d\d)?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
-_PART: Final = r"(?:morning|afternoon|evening|night)"
-_SOON: Final = r"today|tonight|noon|midday|midnight|straight ?away|right away|right now|shortly|immediately|asap|in a moment|in due course"
-_ORDINAL: Final = r"(?:\w+(?:teenth|ieth|lfth|enth)|(?:twenty|thirty)[ -]\w+|first|second|third|fourth|fifth|sixth|eighth|ninth|\d+(?:st|nd|rd|th))"
-_TIME: Final = re.compile(
-    r"\b(?:(?:by|before|within|inside|in|until|till|after|on|at|from|for|no later than|first thing|later|early|about) +)*"
-    rf"(?:(?:the )?(?:end|start|close) of (?:the )?(?:day|week|month|play|business)|{_SOON}|tomorrow(?: {_PART})?"
-    rf"|(?:this|next|the same|later this|the next|that|in the) (?:{_PART}|day|week|month|hour|(?:working |business )day|few days)"
-    rf"|(?:next |this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day(?: {_PART})?(?: the {_ORDINAL})?"
-    rf"|the {_ORDINAL}\b(?: of \w+)?(?! (?:time|one|line|floor|thing))"
-    r"|(?:[\w-]+ (?:to|or|and) )?(?:\d+|[a-z]+(?:-[a-z]+)?) (?:working |business |calendar )?(?:days?|hours?|minutes?|weeks?|months?)\b"
-    rf"|(?:half past |quarter (?:past|to) )?{_HOUR}(?: thirty)? ?(?:a\.?m\b|p\.?m\b|o'?clock|in the {_PART})"
-    rf"|(?<=by ){_HOUR}\b|(?<=before ){_HOUR}\b)"
-    rf"(?:,? (?:by|before|at|between|after|in the|and|to|till|from)? ?(?:noon|midday|the {_PART}|{_PART}|(?:half )?{_HOUR}(?: ?[ap]m)?\b))*",
-    re.I,
-)
+_STOP: Final = re.compile(r"[?!;]|\.(?=\s|$)|,? (?:and|but|so|because|if|then) (?=(?:i|you|we|they|he|she|the|that|what|is|can|do)\b)", re.I)
+#: What is done while the customer waits is no promise.
+_NOW: Final = re.compile(r"^(?:right now|straight ?away|right away|shortly|immediately|in a moment|in due course)$|\b(?:minutes?|seconds?) *$", re.I)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +75,7 @@ class Rule:
     phrases: tuple[str, ...] = ()
     tokens: tuple[tuple[Mapping[str, Any], ...], ...] = ()
     unless: tuple[str, ...] = ()
+    needs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +141,8 @@ class CueBook:
         for start, end, place in sorted(hits, key=lambda hit: (hit[0] - hit[1], hit[0])):
             rule_ = self.rules[place]
             near = any(low - _UNLESS_WORDS < end and start < high + _UNLESS_WORDS for low, high in back.get(place, ()))
-            if not near and not any(rule_.kind == other.kind and start < high and low < end for low, high, other in kept):
+            missing = rule_.needs == "time" and not _time_near(turn.text, words[start][1], words[end - 1][2])
+            if not near and not missing and not any(rule_.kind == other.kind and start < high and low < end for low, high, other in kept):
                 kept.append((start, end, rule_))
         return [
             Cue(kind=hit.kind, turn=number, start_char=words[start][1], end_char=words[end - 1][2], rule=hit.name)
@@ -227,18 +201,23 @@ def find_cues(turns: Sequence[Turn], book: CueBook | None = None) -> tuple[Cue, 
     return (book or _own()).find(turns)
 
 
-def promises(turns: Sequence[Turn], cues: Sequence[Cue]) -> tuple[Promise, ...]:
-    """What the agent committed to: the clause from the cue on, and the time named in it; one promise a clause."""
+def promises(turns: Sequence[Turn], cues: Sequence[Cue], started_at: datetime | None = None) -> tuple[Promise, ...]:
+    """What the agent committed to: the clause from the cue on, and the time named in it; one promise a clause.
+
+    `due_at` is told where a time is named and `started_at`, when the call began, is known.
+    """
     out: list[Promise] = []
     done: dict[int, int] = {}
     for cue in cues:
         if cue.kind != "promise" or cue.start_char < done.get(cue.turn, 0):
             continue
-        text = turns[cue.turn].text
-        end = _clause_end(text, cue)
+        turn = turns[cue.turn]
+        end = _clause_end(turn.text, cue.end_char)
         done[cue.turn] = end
-        when = _TIME.search(text, cue.start_char, end)
-        out.append(Promise(turn=cue.turn, what=text[cue.start_char : end].strip(" ,"), when=when[0].strip() if when else None))
+        when = TIME.search(turn.text, cue.start_char, end)
+        named = when[0].strip() if when else None
+        due_at = due(named, started_at + timedelta(seconds=turn.start_s or 0.0)) if named and started_at else None
+        out.append(Promise(turn=cue.turn, what=turn.text[cue.start_char : end].strip(" ,"), when=named, due_at=due_at))
     return tuple(out)
 
 
@@ -254,17 +233,21 @@ def offers(turns: Sequence[Turn], cues: Sequence[Cue]) -> tuple[Offer, ...]:
     for number, cue in last.items():
         answer = next((n for n in range(number + 1, len(turns)) if turns[n].speaker == "customer"), -1)
         text = turns[number].text
-        out.append(Offer(turn=number, what=text[cue.start_char : _clause_end(text, cue)].strip(" ,"), answer=answers.get(answer, "open")))
+        out.append(Offer(turn=number, what=text[cue.start_char : _clause_end(text, cue.end_char)].strip(" ,"), answer=answers.get(answer, "open")))
     return tuple(out)
 
 
-def _clause_end(text: str, cue: Cue) -> int:
-    """Where the cue's clause ends: at a full stop, at the next "and i'll", or after so many words where nothing is punctuated."""
-    stop = re.compile(r"[?!;]|\.(?=\s|$)|,? (?:and|but|so|because|if|then) (?=(?:i|you|we|they|he|she|the|that|what|is|can|do)\b)", re.I).search(
-        text, cue.end_char
-    )
+def _time_near(text: str, start: int, end: int) -> bool:
+    """Whether the clause of these characters, from the mark before them, names a time that is yet to come."""
+    begin = max((text.rfind(mark, 0, start) for mark in (". ", "? ", "! ")), default=-1) + 1
+    return any(not _NOW.search(match[0]) for match in TIME.finditer(text, begin, _clause_end(text, end)))
+
+
+def _clause_end(text: str, start: int) -> int:
+    """Where the clause at `start` ends: at a full stop, at the next "and i'll", or after so many words where nothing is punctuated."""
+    stop = _STOP.search(text, start)
     end = stop.start() if stop else len(text)
-    words = list(_WORD.finditer(text, cue.start_char, end))
+    words = list(_WORD.finditer(text, start, end))
     return words[_CLAUSE_WORDS - 1].end() if len(words) > _CLAUSE_WORDS else end
 
 
@@ -386,6 +369,8 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
         if raw.get(key, "any" if key == "speaker" else None) not in known:
             close = get_close_matches(str(raw.get(key)), known, n=1)
             raise _wrong(f"{key} {raw.get(key)!r} is none of {', '.join(known)}" + (f"; did you mean {close[0]!r}?" if close else ""), name)
+    if raw.get("needs", "time") not in _NEEDS:
+        raise _wrong(f"needs {raw.get('needs')!r} is none of {', '.join(_NEEDS)}", name)
     for key in ("phrases", "unless"):
         if not isinstance(raw.get(key, []), list) or not all(isinstance(item, str) and item for item in raw.get(key, [])):
             raise _wrong(f"{key} must be a list of text", name)
@@ -401,4 +386,5 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
         phrases=tuple(raw.get("phrases", ())),
         tokens=tuple(tuple(pattern) for pattern in tokens),
         unless=tuple(raw.get("unless", ())),
+        needs=raw.get("needs"),
     )

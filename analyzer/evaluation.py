@@ -1,172 +1,131 @@
-"""Agreement with human raters: labelled calls read strictly, and how well scores agree with them."""
+"""How well scores agree with human raters: per dimension, by group of calls, and in finding the worst calls."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
+from math import comb
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.errors import TableError, TranscriptError
-from analyzer.records import CAUSES, DIMENSIONS, LABELS, Transcript
-from analyzer.wire import loads, transcript_from_json
+from analyzer.agreement import (
+    NAN,
+    Floats,
+    Interval,
+    Ints,
+    auc,
+    bootstrap,
+    cohen_kappa,
+    confusion,
+    expected_calibration_error,
+    gwet_ac1,
+    macro_f1,
+    mean_of_top,
+    precision_at_recall,
+)
+from analyzer.errors import TableError
+from analyzer.labels import LabelledCall
+from analyzer.records import DIMENSIONS, LABELS, CallInfo
 
 #: Dimensions whose labels have an order; `unclear` stands outside the order of the resolution.
 ORDERED: Final[Mapping[str, tuple[str, ...]]] = {**LABELS, "resolution": ("unresolved", "partial", "resolved")}
-_BINS: Final = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledCall:
-    """A call with what its raters said.
-
-    `labels` holds one label per rated dimension, `evidence` the turns that carry it, `ratings` each rater's labels where several
-    are given, `disputed` the dimensions to leave out of figures.
-    """
-
-    transcript: Transcript
-    labels: Mapping[str, str]
-    cause: str | None = None
-    evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    ratings: tuple[Mapping[str, str], ...] = ()
-    disputed: frozenset[str] = frozenset()
-
-
-def read_labels(path: Path) -> tuple[LabelledCall, ...]:
-    """Labelled calls from JSON Lines, one call a line: a transcript with its labels.
-
-    Labels stand either together, `"labels": {"courtesy": "neutral", …, "cause": "policy"}` with `"evidence": {"courtesy": [3]}`, or as the codebook
-    writes them, `"courtesy": {"label": "neutral", "turns": [3]}`. A dimension may be absent; a call without any label is an error. Optional:
-    `ratings` (a list of labels objects, one per rater), `disputed` (names of dimensions).
-
-    Raises:
-        TableError: the file cannot be read, is not JSON Lines, or a line has a wrong field, label or turn number, or a call id twice.
-    """
-    if path.suffix.lower() not in (".jsonl", ".json", ".ndjson"):
-        raise TableError(
-            f"labels in {path.suffix or 'a file without extension'} are not read",
-            where=str(path),
-            do="Give JSON Lines (.jsonl): one labelled call a line.",
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"cannot be read: {error}", where=str(path), do="Give a file of JSON Lines in UTF-8.") from None
-    calls: dict[str, LabelledCall] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            call = _labelled(loads(line, where=where), where)
-        except TranscriptError as error:
-            raise TableError(error.what, where=error.where, do=error.do) from None
-        name = call.transcript.info.call_id
-        if name in calls:
-            raise TableError(f"call {name!r} stands twice", where=where, do="Keep one line per call.")
-        calls[name] = call
-    if not calls:
-        raise TableError("there are no labelled calls", where=str(path), do="Write one labelled call a line.")
-    return tuple(calls.values())
-
-
-def _labelled(obj: object, where: str) -> LabelledCall:
-    transcript = transcript_from_json(obj, where=where)
-    assert isinstance(obj, dict)  # transcript_from_json saw to it
-    record: dict[str, Any] = obj
-    own = {name: record[name] for name in DIMENSIONS if isinstance(record.get(name), dict)}
-    given = record.get("labels", {name: part.get("label") for name, part in own.items()})
-    labels, cause = _labels(given, where)
-    if not labels:
-        raise TableError("no dimension is labelled", where=where, do=f"Give at least one of {', '.join(DIMENSIONS)}.")
-    evidence = record.get("evidence", {name: part.get("turns", []) for name, part in own.items()})
-    if cause is None and "resolution" in own:
-        cause = _one_of(own["resolution"].get("cause"), CAUSES, "cause", where)
-    ratings = record.get("ratings", [])
-    disputed = record.get("disputed", [])
-    if not isinstance(ratings, list) or not isinstance(disputed, list) or not set(disputed) <= set(DIMENSIONS):
-        raise TableError(
-            "'ratings' or 'disputed' is not a list of the expected kind", where=where, do=f"disputed lists some of {', '.join(DIMENSIONS)}."
-        )
-    return LabelledCall(
-        transcript=transcript,
-        labels=labels,
-        cause=cause,
-        evidence=_evidence(evidence, len(transcript.turns), where),
-        ratings=tuple(_labels(rating, where)[0] for rating in ratings),
-        disputed=frozenset(disputed),
-    )
-
-
-def _labels(given: object, where: str) -> tuple[dict[str, str], str | None]:
-    if not isinstance(given, dict):
-        raise TableError("'labels' must be an object", where=where, do='Write it like {"courtesy": "neutral", "closing": "singing"}.')
-    if unknown := [name for name in given if name not in (*DIMENSIONS, "cause")]:
-        raise TableError(f"unknown dimension {unknown[0]!r}", where=where, do=f"The dimensions are {', '.join(DIMENSIONS)}, and cause.")
-    labels = {name: label for name in DIMENSIONS if (label := _one_of(given.get(name), LABELS[name], name, where)) is not None}
-    return labels, _one_of(given.get("cause"), CAUSES, "cause", where)
-
-
-def _one_of(value: object, choices: tuple[str, ...], name: str, where: str) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or value not in choices:
-        raise TableError(f"unknown {name} label {value!r}", where=where, do=f"It is one of {', '.join(choices)}.")
-    return value
-
-
-def _evidence(given: object, turns: int, where: str) -> dict[str, tuple[int, ...]]:
-    if not isinstance(given, dict):
-        raise TableError("'evidence' must be an object", where=where, do='Write it like {"courtesy": [3, 7]}.')
-    out: dict[str, tuple[int, ...]] = {}
-    for name, numbers in given.items():
-        if name not in DIMENSIONS:
-            continue  # corpora mark evidence of further questions
-        if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < turns for n in numbers):
-            raise TableError(f"evidence of {name} names a turn that is not there", where=where, do=f"Count turns from 0; this call has {turns}.")
-        out[name] = tuple(numbers)
-    return out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A figure with its percentile-bootstrap interval over conversations; bounds are `None` where it could not be resampled."""
-
-    value: float
-    low: float | None
-    high: float | None
+#: Per cent of calls answered, the surest first.
+ANSWERED: Final = (100, 90, 80, 70, 50)
+#: Share of calls that people can listen to, where they start with the worst.
+LISTENED: Final = 0.2
+#: Groups of fewer calls are counted, not judged.
+SMALLEST_GROUP: Final = 10
+_TOP_EVIDENCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What is compared with a rater's label: probabilities in the order of the dimension's labels, and whether the score abstained."""
+    """What is compared with a rater's label: probabilities in the order of the dimension's labels, and whether the score abstained.
+
+    `evidence` holds the turns that carry the answer, heaviest first; `None` where none were asked for.
+    """
 
     probabilities: Mapping[str, float]
     abstained: bool = False
+    evidence: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """How scores of one dimension agree with raters, over `n` calls with a label that is not disputed.
 
-    `figures` holds `accuracy`, `macro_f1`, `kappa` (Cohen), `weighted_kappa` (quadratic; labels with an order only), `ac1` (Gwet), `brier`
-    (sum over labels, 0 to 2) and `ece` (expected calibration error in ten bins of the top probability); `per_label` precision, recall, F1,
-    AUC one-vs-rest and support, a figure being `None` where it is not defined; `confusion` counts by rater's label, then score's.
-    Abstained calls count with their most probable label in all of these; `answered_accuracy` is over the others. `ceiling` is Cohen's kappa
-    between the first two raters.
+    `figures` holds `accuracy`, `macro_f1`, `kappa` (Cohen), `weighted_kappa` (quadratic; labels with an order only), `ac1` (Gwet), `auc` (mean of
+    the labels' one-vs-rest), `brier` (sum over labels, 0 to 2), `ece` (expected calibration error in ten bins of the top probability), and
+    `evidence_hit`: the share of calls in which one of the score's top two evidence turns is among the raters', with `evidence_chance`, the same for
+    two turns drawn among those of the speakers whom the raters' evidence names. Figures that are not defined are left out.
+    `selective` holds `accuracy_at_100` … `accuracy_at_50`, the accuracy when so many per cent of the calls are answered, the surest first and
+    abstentions last, `gain_at_80` over answering all, and `accuracy_answered` of the calls the score does not abstain on.
+    `by_label` holds precision, recall, F1 and AUC per label, `support` how often raters gave it; `confusion` the calls by rater's label, then
+    score's, and `wrong_calls` their ids where the two differ. Abstained calls count with their most probable label in all but `accuracy_answered`.
+    `raters` is the human ceiling over the `rated_twice` calls with two ratings, disputed ones among them: `kappa` and `ac1` between the
+    first two raters, and `score_kappa` and `score_ac1`, the mean of the score's with either on the same calls.
     """
 
     dimension: str
     n: int
     abstained_share: float
-    answered_accuracy: float | None
     figures: Mapping[str, Interval]
-    per_label: Mapping[str, Mapping[str, float | None]]
+    selective: Mapping[str, Interval]
+    by_label: Mapping[str, Mapping[str, Interval]]
+    support: Mapping[str, int]
     confusion: Mapping[str, Mapping[str, int]]
-    ceiling: float | None
+    wrong_calls: Mapping[str, Mapping[str, tuple[str, ...]]]
+    rated_twice: int
+    raters: Mapping[str, Interval]
+
+    @property
+    def ceiling(self) -> float | None:
+        """Cohen's kappa between the first two raters."""
+        return self.raters["kappa"].value if "kappa" in self.raters else None
+
+    @property
+    def per_label(self) -> dict[str, dict[str, float | None]]:
+        """Precision, recall, F1, AUC and support per label without intervals, `None` where a figure is not defined."""
+        return {
+            label: {name: held[name].value if name in held else None for name in ("precision", "recall", "f1", "auc")}
+            | {"support": float(self.support[label])}
+            for label, held in self.by_label.items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """How well the scores find the calls worth hearing, over `n` calls of which `bad` have `at_least` so many of the worst labels.
+
+    A call's badness for raters is how many of its labels are the worst of their dimension (discourteous, unresolved, grumbling); for the score it is
+    the expected number, the sum of those labels' probabilities. Whoever listens to the worst fifth by score hears `precision` bad calls in one heard,
+    `recall` of all bad ones, and `lift` times as many as in calls drawn at random; `most_recall` is what the best ranking reaches there.
+    `precision_at_recall_50` is the precision by when half the bad calls are heard; `prevalence` is the share of bad calls.
+    """
+
+    at_least: int
+    n: int
+    bad: int
+    listened: int
+    figures: Mapping[str, Interval]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAgreement:
+    """Agreement in the calls that hold `group` in `column`: `error_rate`, `macro_f1`, and `error_gap`, the error rate less that of all other calls.
+
+    A group of fewer than `SMALLEST_GROUP` calls is counted and has no figures.
+    """
+
+    dimension: str
+    column: str
+    group: str
+    n: int
+    figures: Mapping[str, Interval]
 
 
 def evaluate(
@@ -177,138 +136,248 @@ def evaluate(
     Raises:
         TableError: no dimension has both a label and a prediction.
     """
-    if len(calls) != len(predictions):
-        raise ValueError(f"{len(calls)} calls but {len(predictions)} predictions")
+    draw = partial(bootstrap, resamples=resamples, level=level, seed=seed)
     out: dict[str, Agreement] = {}
     for dimension in DIMENSIONS:
         pairs = [
-            (call, made[dimension])
-            for call, made in zip(calls, predictions, strict=True)
-            if dimension in call.labels and dimension not in call.disputed and dimension in made
+            (call, one) for call, one in _predicted(calls, predictions, dimension) if dimension in call.labels and dimension not in call.disputed
         ]
+        twice = [pair for pair in _predicted(calls, predictions, dimension) if _first_two(pair[0], dimension)]
         if pairs:
-            out[dimension] = _agreement(dimension, pairs, np.random.default_rng(seed), resamples, level)
+            out[dimension] = _agreement(_Answers.of(dimension, pairs), _between_raters(dimension, twice, draw), draw)
     if not out:
         raise TableError("no label can be compared with a score", where="labels", do="Label at least one dimension that is not disputed.")
     return out
 
 
-def gwet_ac1(rater: NDArray[np.int64], other: NDArray[np.int64], labels: int) -> float:
-    """Gwet's AC1, chance-corrected agreement that stays steady under skewed classes.
+def retrieve(
+    calls: Sequence[LabelledCall], predictions: Sequence[Mapping[str, Prediction]], *, at_least: int = 1, resamples: int = 1000, seed: int = 0
+) -> Retrieval | None:
+    """How well the scores find the bad calls, over the calls that are rated without dispute on every dimension that is rated at all.
 
-    (p - e) / (1 - e) with e = sum_k q_k (1 - q_k) / (K - 1), q_k the mean share of label k over both raters
-    (Gwet 2008, "Computing inter-rater reliability and its variance in the presence of high agreement", eq. 6 to 8).
+    `None` where there is no such call, or none of them is bad.
     """
-    share = (np.bincount(rater, minlength=labels) + np.bincount(other, minlength=labels)) / (2 * len(rater))
-    chance = float((share * (1 - share)).sum() / (labels - 1))
-    return float(((rater == other).mean() - chance) / (1 - chance))
+    rated = [name for name in DIMENSIONS if any(name in call.labels for call in calls)]
+    pairs = [
+        (call, made)
+        for call, made in zip(calls, predictions, strict=True)
+        if all(name in call.labels and name not in call.disputed and name in made for name in rated)
+    ]
+    worst = {name: LABELS[name][0] for name in rated}
+    said = np.array([sum(call.labels[name] == label for name, label in worst.items()) for call, _ in pairs], dtype=np.int64)
+    expected = np.array([sum(made[name].probabilities[label] for name, label in worst.items()) for _, made in pairs], dtype=np.float64)
+    bad = said >= at_least
+    if not bad.any():
+        return None
 
-
-def expected_calibration_error(probabilities: NDArray[np.float64], truth: NDArray[np.int64], bins: int = _BINS) -> float:
-    """Mean gap between the top probability and its hit rate over equally wide bins, weighted by their calls (Naeini et al. 2015)."""
-    top = probabilities.max(axis=1)
-    hit = probabilities.argmax(axis=1) == truth
-    place = np.minimum((top * bins).astype(int), bins - 1)
-    gaps = [abs(top[place == b].mean() - hit[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any()]
-    return float(sum(gaps))
-
-
-def _agreement(dimension: str, pairs: Sequence[tuple[LabelledCall, Prediction]], rng: np.random.Generator, resamples: int, level: float) -> Agreement:
-    labels = LABELS[dimension]
-    truth = np.array([labels.index(call.labels[dimension]) for call, _ in pairs], dtype=np.int64)
-    made = np.array([[one.probabilities[label] for label in labels] for _, one in pairs], dtype=np.float64)
-    answered = np.array([not one.abstained for _, one in pairs])
-    best = made.argmax(axis=1)
-    right = best == truth
-    figures = _figures(dimension, truth, made)
-    draws: dict[str, list[float]] = {name: [] for name in figures}
-    for _ in range(resamples):
-        rows = rng.integers(0, len(truth), len(truth))
-        for name, value in _figures(dimension, truth[rows], made[rows]).items():
-            if np.isfinite(value):
-                draws[name].append(value)
-    return Agreement(
-        dimension=dimension,
-        n=len(pairs),
-        abstained_share=float(1 - answered.mean()),
-        answered_accuracy=float(right[answered].mean()) if answered.any() else None,
-        figures={name: _interval(value, draws[name], level) for name, value in figures.items() if np.isfinite(value)},
-        per_label=_per_label(labels, truth, made),
-        confusion={label: {other: int(((truth == i) & (best == j)).sum()) for j, other in enumerate(labels)} for i, label in enumerate(labels)},
-        ceiling=_ceiling(dimension, [call for call, _ in pairs]),
-    )
-
-
-def _interval(value: float, draws: Sequence[float], level: float) -> Interval:
-    if len(draws) < 2:
-        return Interval(value=value, low=None, high=None)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value=value, low=float(low), high=float(high))
-
-
-def _confusion(truth: NDArray[np.int64], best: NDArray[np.int64], labels: int) -> NDArray[np.float64]:
-    return np.bincount(truth * labels + best, minlength=labels * labels).reshape(labels, labels).astype(np.float64)
-
-
-def _figures(dimension: str, truth: NDArray[np.int64], made: NDArray[np.float64]) -> dict[str, float]:
-    """The headline figures; not-a-number where one is not defined (one class only, say)."""
-    labels = LABELS[dimension]
-    best = made.argmax(axis=1)
-    table = _confusion(truth, best, len(labels))
-    there = (table.sum(0) + table.sum(1)) > 0
-    f1 = 2 * table.diagonal()[there] / (table.sum(0) + table.sum(1))[there]
-    order = [labels.index(label) for label in ORDERED[dimension]]
-    ranked = table[np.ix_(order, order)]
-    return {
-        "accuracy": float((best == truth).mean()),
-        "macro_f1": float(f1.mean()),
-        "kappa": _kappa(table, np.ones_like(table) - np.eye(len(labels))),
-        "weighted_kappa": _kappa(ranked, np.subtract.outer(np.arange(len(order)), np.arange(len(order))) ** 2.0),
-        "ac1": gwet_ac1(truth, best, len(labels)),
-        "brier": float(((made - np.eye(len(labels))[truth]) ** 2).sum(axis=1).mean()),
-        "ece": expected_calibration_error(made, truth),
-    }
-
-
-def _kappa(table: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
-    """Cohen's kappa with disagreement costs (Cohen 1968), from a table of counts; the resampling needs it faster than a library's from labels."""
-    total = table.sum()
-    expected = np.outer(table.sum(1), table.sum(0)) / total if total else table
-    chance = float((cost * expected).sum())
-    return 1.0 - float((cost * table).sum()) / chance if chance > 0 else float("nan")
-
-
-def _per_label(labels: tuple[str, ...], truth: NDArray[np.int64], made: NDArray[np.float64]) -> dict[str, dict[str, float | None]]:
-    from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
-
-    numbers = list(range(len(labels)))
-    precision, recall, f1, support = precision_recall_fscore_support(truth, made.argmax(axis=1), labels=numbers, zero_division=np.nan)
-    out: dict[str, dict[str, float | None]] = {}
-    for number, label in enumerate(labels):
-        both = 0 < int(support[number]) < len(truth)
-        out[label] = {
-            "precision": _defined(precision[number]),
-            "recall": _defined(recall[number]),
-            "f1": _defined(f1[number]),
-            "auc": float(roc_auc_score(truth == number, made[:, number])) if both else None,
-            "support": float(support[number]),
+    def measure(rows: Ints) -> dict[str, float]:
+        held, score = bad[rows], expected[rows]
+        heard = max(1, round(LISTENED * len(rows)))
+        precision = mean_of_top(held.astype(np.float64), score, heard)
+        count = int(held.sum())
+        return {
+            "precision": precision,
+            "recall": precision * heard / count if count else NAN,
+            "most_recall": min(1.0, heard / count) if count else NAN,
+            "lift": precision * len(rows) / count if count else NAN,
+            "precision_at_recall_50": precision_at_recall(held, score, 0.5),
+            "prevalence": count / len(rows),
         }
+
+    figures = bootstrap(measure, [call.conversation for call, _ in pairs], resamples=resamples, seed=seed)
+    return Retrieval(at_least=at_least, n=len(pairs), bad=int(bad.sum()), listened=max(1, round(LISTENED * len(pairs))), figures=figures)
+
+
+def by_group(
+    calls: Sequence[LabelledCall], predictions: Sequence[Mapping[str, Prediction]], column: str, *, resamples: int = 1000, seed: int = 0
+) -> tuple[GroupAgreement, ...]:
+    """Agreement per dimension and per value of a further column of the calls (`queue`, `agent_id`, a covariate); calls without one are "(none)".
+
+    Raises:
+        TableError: no call has that column.
+    """
+    values = {call.transcript.info.call_id: _value(call.transcript.info, column) for call in calls}
+    if not any(values.values()):
+        known = dict.fromkeys(name for call in calls for name in call.transcript.info.to_json() if name != "call_id")
+        do = f"The calls have {', '.join(known)}." if known else "Give the calls that column."
+        raise TableError(f"no call has {column!r}", where="--group", do=do)
+    out: list[GroupAgreement] = []
+    for dimension in DIMENSIONS:
+        pairs = [
+            (call, one) for call, one in _predicted(calls, predictions, dimension) if dimension in call.labels and dimension not in call.disputed
+        ]
+        if not pairs:
+            continue
+        answers = _Answers.of(dimension, pairs)
+        groups = np.array([values[name] or "(none)" for name in answers.ids])
+        names, counts = np.unique(groups, return_counts=True)
+        judged = [str(name) for name, count in zip(names, counts, strict=True) if count >= SMALLEST_GROUP]
+        figures = bootstrap(partial(_group_figures, answers, groups, judged), answers.units, resamples=resamples, seed=seed)
+        for name, count in zip(names, counts, strict=True):
+            own = {figure: value for (group, figure), value in figures.items() if group == name}
+            out.append(GroupAgreement(dimension=dimension, column=column, group=str(name), n=int(count), figures=own))
+    return tuple(out)
+
+
+def _value(info: CallInfo, column: str) -> str | None:
+    value = info.covariates[column] if column in info.covariates else getattr(info, column, None) if column in CallInfo.__dataclass_fields__ else None
+    return None if value is None or value == "" else str(value)
+
+
+def _group_figures(answers: _Answers, groups: NDArray[np.str_], judged: Sequence[str], rows: Ints) -> dict[tuple[str, str], float]:
+    truth, best, there = answers.truth[rows], answers.best[rows], groups[rows]
+    wrong = truth != best
+    out: dict[tuple[str, str], float] = {}
+    for name in judged:
+        own = there == name
+        if not own.any():
+            continue
+        out[name, "error_rate"] = float(wrong[own].mean())
+        out[name, "macro_f1"] = macro_f1(confusion(truth[own], best[own], len(answers.labels)))
+        out[name, "error_gap"] = float(wrong[own].mean() - wrong[~own].mean()) if not own.all() else NAN
     return out
 
 
-def _defined(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answers:
+    """One dimension's labels and probabilities, a row per call; `hit` and `chance` (of evidence) are NaN where raters or score name no turns."""
+
+    dimension: str
+    ids: list[str]
+    units: list[str]
+    truth: Ints
+    made: Floats
+    best: Ints
+    answered: NDArray[np.bool_]
+    hit: Floats
+    chance: Floats
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return LABELS[self.dimension]
+
+    @classmethod
+    def of(cls, dimension: str, pairs: Sequence[tuple[LabelledCall, Prediction]]) -> _Answers:
+        labels = LABELS[dimension]
+        made = np.array([[one.probabilities[label] for label in labels] for _, one in pairs], dtype=np.float64)
+        evidence = np.array([_evidence(call, one, dimension) for call, one in pairs], dtype=np.float64)
+        return cls(
+            dimension=dimension,
+            ids=[call.transcript.info.call_id for call, _ in pairs],
+            units=[call.conversation for call, _ in pairs],
+            truth=np.array([labels.index(call.labels[dimension]) for call, _ in pairs], dtype=np.int64),
+            made=made,
+            best=made.argmax(axis=1),
+            answered=np.array([not one.abstained for _, one in pairs]),
+            hit=evidence[:, 0],
+            chance=evidence[:, 1],
+        )
 
 
-def _ceiling(dimension: str, calls: Sequence[LabelledCall]) -> float | None:
+def _predicted(
+    calls: Sequence[LabelledCall], predictions: Sequence[Mapping[str, Prediction]], dimension: str
+) -> list[tuple[LabelledCall, Prediction]]:
+    return [(call, made[dimension]) for call, made in zip(calls, predictions, strict=True) if dimension in made]
+
+
+def _evidence(call: LabelledCall, made: Prediction, dimension: str) -> tuple[float, float]:
+    """Whether a top turn of the score is among the raters', and how likely that is for two turns of the same speakers drawn at random."""
+    named = set(call.evidence.get(dimension, ()))
+    if not named or made.evidence is None:
+        return NAN, NAN
+    speakers = {call.transcript.turns[number].speaker for number in named}
+    among = sum(turn.speaker in speakers for turn in call.transcript.turns)
+    missed = comb(among - len(named), _TOP_EVIDENCE) / comb(among, _TOP_EVIDENCE) if among >= _TOP_EVIDENCE else 0.0
+    return float(bool(named & set(made.evidence[:_TOP_EVIDENCE]))), 1.0 - missed
+
+
+def _agreement(answers: _Answers, raters: tuple[int, dict[str, Interval]], draw: Any) -> Agreement:
+    labels = answers.labels
+    drawn: dict[tuple[str, str], Interval] = draw(partial(_figures, answers), answers.units)
+    parts: dict[str, dict[str, Interval]] = defaultdict(dict)
+    for (part, name), value in drawn.items():
+        parts[part][name] = value
+    table = confusion(answers.truth, answers.best, len(labels)).astype(int)
+    cells: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for name, truth, best in zip(answers.ids, answers.truth.tolist(), answers.best.tolist(), strict=True):
+        cells[truth, best].append(name)
+    return Agreement(
+        dimension=answers.dimension,
+        n=len(answers.ids),
+        abstained_share=float(1 - answers.answered.mean()),
+        figures=parts["figures"],
+        selective=parts["selective"],
+        by_label={label: parts[f"label {label}"] for label in labels},
+        support={label: int(table[number].sum()) for number, label in enumerate(labels)},
+        confusion={label: {other: int(table[i, j]) for j, other in enumerate(labels)} for i, label in enumerate(labels)},
+        wrong_calls={
+            label: {other: tuple(cells[i, j]) for j, other in enumerate(labels) if i != j and (i, j) in cells} for i, label in enumerate(labels)
+        },
+        rated_twice=raters[0],
+        raters=raters[1],
+    )
+
+
+def _figures(answers: _Answers, rows: Ints) -> dict[tuple[str, str], float]:
+    """Every figure of the given rows by part and name; NaN where one is not defined (one class only, say)."""
+    labels, truth, made, best = answers.labels, answers.truth[rows], answers.made[rows], answers.best[rows]
+    table = confusion(truth, best, len(labels))
+    order = [labels.index(label) for label in ORDERED[answers.dimension]]
+    out = {("figures", name): value for name, value in _evidence_figures(answers, rows).items()}
+    areas = [auc(truth == number, made[:, number]) for number in range(len(labels))]
+    defined = [area for area in areas if np.isfinite(area)]
+    headline = {
+        "accuracy": float((best == truth).mean()),
+        "macro_f1": macro_f1(table),
+        "kappa": cohen_kappa(table),
+        "weighted_kappa": cohen_kappa(table[np.ix_(order, order)], quadratic=True),
+        "ac1": gwet_ac1(truth, best, len(labels)),
+        "auc": sum(defined) / len(defined) if defined else NAN,
+        "brier": float(((made - np.eye(len(labels))[truth]) ** 2).sum(axis=1).mean()),
+        "ece": expected_calibration_error(made, truth),
+    }
+    out = {("figures", name): value for name, value in headline.items()} | out
+    out |= {("selective", name): value for name, value in _selective(answers, rows).items()}
+    for number, label in enumerate(labels):
+        right, given, meant = table[number, number], table[:, number].sum(), table[number].sum()
+        out[f"label {label}", "precision"] = right / given if given else NAN
+        out[f"label {label}", "recall"] = right / meant if meant else NAN
+        out[f"label {label}", "f1"] = 2 * right / (given + meant) if given + meant else NAN
+        out[f"label {label}", "auc"] = areas[number]
+    return out
+
+
+def _evidence_figures(answers: _Answers, rows: Ints) -> dict[str, float]:
+    hit, chance = answers.hit[rows], answers.chance[rows]
+    there = np.isfinite(hit)
+    return {"evidence_hit": float(hit[there].mean()), "evidence_chance": float(chance[there].mean())} if there.any() else {}
+
+
+def _selective(answers: _Answers, rows: Ints) -> dict[str, float]:
+    """Accuracy over the surest calls. An abstention is less sure than any answer, whatever its probability."""
+    right = (answers.best[rows] == answers.truth[rows]).astype(np.float64)
+    answered = answers.answered[rows]
+    sureness = answers.made[rows].max(axis=1) - np.where(answered, 0.0, 1.0)
+    out = {f"accuracy_at_{share}": mean_of_top(right, sureness, max(1, round(share * len(rows) / 100))) for share in ANSWERED}
+    out["gain_at_80"] = out["accuracy_at_80"] - out["accuracy_at_100"]
+    out["accuracy_answered"] = float(right[answered].mean()) if answered.any() else NAN
+    return out
+
+
+def _first_two(call: LabelledCall, dimension: str) -> bool:
+    return len(call.ratings) > 1 and all(dimension in rating for rating in call.ratings[:2])
+
+
+def _between_raters(dimension: str, twice: Sequence[tuple[LabelledCall, Prediction]], draw: Any) -> tuple[int, dict[str, Interval]]:
+    """How many calls two people rated, and how well these two agree with each other and the score with either."""
     labels = LABELS[dimension]
-    pairs = [
-        (call.ratings[0][dimension], call.ratings[1][dimension])
-        for call in calls
-        if len(call.ratings) > 1 and all(dimension in r for r in call.ratings[:2])
-    ]
-    if not pairs:
-        return None
-    first, second = (np.array([labels.index(pair[side]) for pair in pairs], dtype=np.int64) for side in (0, 1))
-    kappa = _kappa(_confusion(first, second, len(labels)), np.ones((len(labels), len(labels))) - np.eye(len(labels)))
-    return _defined(kappa)
+    first, second = (np.array([labels.index(call.ratings[side][dimension]) for call, _ in twice], dtype=np.int64) for side in (0, 1))
+    best = np.array([np.argmax([one.probabilities[label] for label in labels]) for _, one in twice], dtype=np.int64)
+
+    def measure(rows: Ints) -> dict[str, float]:
+        sides = [(first[rows], second[rows]), (first[rows], best[rows]), (second[rows], best[rows])]
+        kappa = [cohen_kappa(confusion(one, other, len(labels))) for one, other in sides]
+        ac1 = [gwet_ac1(one, other, len(labels)) for one, other in sides]
+        return {"kappa": kappa[0], "ac1": ac1[0], "score_kappa": (kappa[1] + kappa[2]) / 2, "score_ac1": (ac1[1] + ac1[2]) / 2}
+
+    return len(twice), draw(measure, [call.conversation for call, _ in twice])

@@ -1,74 +1,63 @@
-"""Fits the heads to labelled calls on features of a frozen encoder: batches, loss, early stop, temperatures."""
+"""Fits the model to labelled calls: the heads, and as many of the encoder's upper layers as asked; early stop, resuming, temperatures."""
 
 from __future__ import annotations
 
-import copy
+import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analyzer.model import view
-from analyzer.network import NOWHERE, SPEAKER_IDS, Heads
-from analyzer.records import CAUSES, LABELS, Turn
+from analyzer.batches import Batch, Words, allowed_mask, answers, drawn, gathered, held_loss, loss_of, tone_loss
+from analyzer.examples import Example, Phrase
+from analyzer.network import Heads
+from analyzer.records import CAUSES, LABELS
 
 if TYPE_CHECKING:
     from analyzer.network import Encoder
 
-_EVIDENCE_WEIGHT: Final = 0.2
-_TURN_DROP: Final = 0.1
-_NOWHERE_SHARE: Final = 0.3
-_LENT_PER_OWN: Final = 2
+_PHRASES_PER_CALL: Final = 3
 _SEEN_CALLS: Final = 1000
+_HELD_AT_ONCE: Final = 64
+_WARM_UP_STEPS: Final = 30
+_HEAD_OF: Final = {question: (f"heads.heads.{question}.", *(("heads.cause.",) if question == "resolution" else ())) for question in LABELS}
 _TEMPERATURES: Final = np.geomspace(0.5, 6.0, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A call to learn from. `allowed` maps each labelled question to the labels it may have (one, where a rater decided);
-    `variants` are further wordings of the same turns (speech-shaped, redacted); `weight` scales its loss."""
-
-    turns: tuple[Turn, ...]
-    allowed: Mapping[str, tuple[str, ...]]
-    evidence: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    variants: tuple[tuple[str, ...], ...] = ()
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What fitting gave: the heads at their best held-out loss, a temperature per question, and the likeness below which a call is a stranger."""
+    """What fitting gave: encoder and heads at their best held-out loss, a temperature per question, and how like training calls a call must be."""
 
+    encoder: Encoder
     heads: Heads
     temperature: Mapping[str, float]
     min_similarity: float
+    #: Share of each label among the whole labelled calls, per question.
+    mix: Mapping[str, Mapping[str, float]]
     epochs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how fast to fit."""
+    """How long and how fast to fit; `tuned_layers` of the encoder's upper layers learn with the heads, at `encoder_rate`."""
 
     epochs: int = 40
     patience: int = 8
     batch: int = 32
     learning_rate: float = 1e-3
+    tuned_layers: int = 0
+    encoder_rate: float = 6e-5
     seed: int = 0
-
-
-class _Call:
-    """One example's features, one tensor per wording."""
-
-    def __init__(self, example: Example, wordings: list[Tensor]) -> None:
-        self.example = example
-        self.wordings = wordings
-        self.views = {question: view(question, example.turns) for question in LABELS}
-        self.speakers = torch.tensor([SPEAKER_IDS[turn.speaker] for turn in example.turns])
+    #: Where the state after each epoch is kept, so that a run that was broken off goes on from there; `run` says whose state it is.
+    keep: Path | None = None
+    run: str = ""
 
 
 def fit(
@@ -78,170 +67,208 @@ def fit(
     heads: Heads,
     *,
     schedule: Schedule,
+    phrases: Sequence[Phrase] = (),
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Fitted:
-    """Fit `heads` in place to `learn`, stopping each head at its best loss on `hold`; the same seed gives the same heads.
+    """Fit `heads` (and the encoder's upper layers) in place to `learn`, stopping at the best loss on `hold`; the same seed gives the same weights.
 
     `progress(epoch, epochs, held_out_loss)` is called after every epoch.
     """
-    features = _encode([*learn, *hold], encoder)
-    turns = torch.cat([call[0] for call in features[: len(learn)]])
+    texts = [turn.text for example in (*learn, *hold) for turn in example.turns] + [phrase.text for phrase in phrases]
+    words = Words(encoder, texts, upper_layers=len(heads.listener.layers), learning=schedule.tuned_layers > 0)
     if not len(heads.get_buffer("seen")):  # fresh heads: a model being adapted keeps the scale its weights were made for
-        heads.mean = turns.mean(0)
-        heads.scale = turns.std(0).clamp_min(1e-4)
-    calls = [_Call(example, [heads.standardise(one) for one in wordings]) for example, wordings in zip([*learn, *hold], features, strict=True)]
-    learners, held = calls[: len(learn)], calls[len(learn) :]
+        _settle_scale(words, learn, heads)
+    descent = _Descent(words, heads, schedule, max(1, len({example.group or str(n) for n, example in enumerate(learn)})))
     with torch.random.fork_rng():
         torch.manual_seed(schedule.seed)
-        epochs = _descend(learners, held, heads, schedule, progress)
+        descent.resume()
+        while descent.epoch < schedule.epochs and descent.stale < schedule.patience:
+            descent.run_epoch(learn, phrases)
+            loss = descent.judge(hold)
+            if progress is not None:
+                progress(descent.epoch, schedule.epochs, loss)
+    descent.restore_best()
     heads.eval()
-    own = [number for number, example in enumerate(learn) if example.weight >= 1.0]
-    raw = torch.stack([torch.nn.functional.normalize(features[n][0][:, -_last(heads) :].mean(0), dim=0) for n in own])
-    heads.seen = torch.cat([heads.get_buffer("seen"), raw])[-_SEEN_CALLS:]
-    held_raw = [torch.nn.functional.normalize(call[0][:, -_last(heads) :].mean(0), dim=0) for call in features[len(learn) :]]
-    nearest = sorted(float((heads.get_buffer("seen") @ one).max()) for one in held_raw)
+    encoder.eval()
+    with torch.no_grad():
+        own = [example for example in learn if example.weight >= 1.0 and example.take == 0][-_SEEN_CALLS:]
+        mine = torch.stack([_likeness(words, example, heads) for example in own])
+        heads.seen = torch.cat([heads.get_buffer("seen"), mine])[-_SEEN_CALLS:]
+        nearest = sorted(float((heads.get_buffer("seen") @ _likeness(words, example, heads)).max()) for example in hold)
     # Far below the least familiar held-out call: only what is of another kind altogether (another language, say) is refused.
     floor = nearest[0] - (1.0 - nearest[0]) if nearest else -1.0
-    return Fitted(heads=heads, temperature=_temperatures(held, heads), min_similarity=floor, epochs=epochs)
+    temperature = _temperatures(_batched(words, hold, heads), heads)
+    return Fitted(mix=_mix(learn, hold), encoder=encoder, heads=heads, temperature=temperature, min_similarity=floor, epochs=descent.epoch)
 
 
-def _last(heads: Heads) -> int:
-    return int(heads.get_buffer("seen").shape[1])
+def _settle_scale(words: Words, learn: Sequence[Example], heads: Heads) -> None:
+    with torch.no_grad():
+        turns = [turn.text for example in learn if example.take == 0 for turn in example.turns]
+        features = torch.cat([words.features(turns[start : start + 2048]) for start in range(0, len(turns), 2048)])
+    heads.get_buffer("mean").copy_(features.mean(0))
+    heads.get_buffer("scale").copy_(features.std(0).clamp_min(1e-4))
 
 
-def _encode(examples: Sequence[Example], encoder: Encoder) -> list[list[Tensor]]:
-    """Per example the features of the turns, then of each variant."""
-    texts = [text for one in examples for wording in (tuple(turn.text for turn in one.turns), *one.variants) for text in wording]
-    features = encoder.encode(texts)
-    out: list[list[Tensor]] = []
-    start = 0
-    for one in examples:
-        rows = []
-        for _ in range(1 + len(one.variants)):
-            rows.append(features[start : start + len(one.turns)])
-            start += len(one.turns)
-        out.append(rows)
+def _mix(learn: Sequence[Example], hold: Sequence[Example]) -> dict[str, dict[str, float]]:
+    whole = [example for example in (*learn, *hold) if example.take == 0 and example.weight >= 1.0]
+    out = {}
+    for question in ("courtesy", "closing"):
+        counts = Counter(example.allowed[question][0] for example in whole if question in example.allowed)
+        # One call more of each label than there were: a label nobody gave is rare, not impossible.
+        out[question] = {label: (counts[label] + 1) / (counts.total() + len(LABELS[question])) for label in LABELS[question]}
     return out
 
 
-def _descend(learners: list[_Call], held: list[_Call], heads: Heads, schedule: Schedule, progress: Callable[[int, int, float], None] | None) -> int:
-    rng = random.Random(schedule.seed)  # noqa: S311 - reproducible sampling, no secret
-    best = dict.fromkeys(LABELS, math.inf)
-    state = copy.deepcopy(heads.state_dict())
-    optimiser = torch.optim.AdamW(heads.parameters(), lr=schedule.learning_rate, weight_decay=0.05)
-    stale, epoch = 0, 0
-    for epoch in range(1, schedule.epochs + 1):
-        heads.train()
-        order = _draw(learners, rng)
-        for start in range(0, len(order), schedule.batch):
-            batch = order[start : start + schedule.batch]
-            loss = torch.stack([_loss(batch, question, heads, rng) for question in LABELS]).sum()
-            optimiser.zero_grad()
+def _likeness(words: Words, example: Example, heads: Heads) -> Tensor:
+    last = heads.get_buffer("seen").shape[1]
+    return torch.nn.functional.normalize(words.features([turn.text for turn in example.turns])[:, -last:].mean(0), dim=0)
+
+
+class _Descent:
+    """The state of a fitting: weights, optimiser, chance, the best so far. Kept on disk after each epoch where asked, and taken up from there."""
+
+    def __init__(self, words: Words, heads: Heads, schedule: Schedule, groups: int) -> None:
+        self.words, self.heads, self.schedule = words, heads, schedule
+        self.rng = random.Random(schedule.seed)  # noqa: S311 - reproducible sampling, no secret
+        self.epoch, self.stale = 0, 0
+        self.best_loss: dict[str, float] = {}
+        upper = words.encoder.layers[len(words.encoder.layers) - schedule.tuned_layers :] if schedule.tuned_layers else ()
+        #: Everything that learns or is settled by learning, by name.
+        self.learning: dict[str, Tensor] = {f"heads.{name}": tensor for name, tensor in heads.state_dict(keep_vars=True).items()}
+        for number, layer in enumerate(upper, start=len(words.encoder.layers) - schedule.tuned_layers):
+            self.learning |= {f"layers.{number}.{name}": tensor for name, tensor in layer.state_dict(keep_vars=True).items()}
+        self.best = self._copy()
+        heads.listener.requires_grad_(words.learning)
+        learning = [name for name, tensor in self.learning.items() if tensor.requires_grad]
+        words_rate = [name for name in learning if name.startswith(("layers.", "heads.listener."))]
+        rest = [name for name in learning if name not in words_rate]
+        self.parameters = [self.learning[name] for name in (*rest, *words_rate)]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": [self.learning[name] for name in rest], "lr": schedule.learning_rate},
+                {"params": [self.learning[name] for name in words_rate], "lr": schedule.encoder_rate},
+            ],
+            weight_decay=0.05,
+        )
+        steps = schedule.epochs * -(-groups // schedule.batch)
+        self.pace = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: min(1.0, (step + 1) / _WARM_UP_STEPS) * max(0.02, 1 - step / (1.05 * steps))
+        )
+
+    def run_epoch(self, learn: Sequence[Example], phrases: Sequence[Phrase]) -> None:
+        """Learn once from a take of every group."""
+        self.heads.train()
+        for calls in drawn(learn, self.rng, self.schedule.batch):
+            said = self.rng.sample(phrases, min(len(phrases), _PHRASES_PER_CALL * self.schedule.batch))
+            batch, tones = gathered(self.words, calls, self.heads, said)
+            loss = torch.stack([loss_of(batch, question, self.heads, self.rng) for question in LABELS]).sum() + tone_loss(tones, said, self.heads)
+            self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
-            optimiser.step()
-        heads.eval()
-        losses = {question: _held_loss(held, question, heads) for question in LABELS}
-        stale += 1
-        for question, value in losses.items():
-            if value < best[question]:
-                best[question], stale = value, 0
-                part = (f"heads.{question}.", "cause.") if question == "resolution" else (f"heads.{question}.",)
-                state |= {name: tensor.clone() for name, tensor in heads.state_dict().items() if name.startswith(part)}
-        if progress is not None:
-            progress(epoch, schedule.epochs, sum(losses.values()))
-        if stale >= schedule.patience:
-            break
-    heads.load_state_dict(state)
-    return epoch
+            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimiser.step()
+            self.pace.step()
+        self.epoch += 1
+
+    def judge(self, hold: Sequence[Example]) -> float:
+        """The held-out loss; remembers the best weights and keeps the state on disk."""
+        self.heads.eval()
+        held = _batched(self.words, hold, self.heads)
+        losses = {question: held_loss(held, question, self.heads) for question in LABELS}
+        total = sum(losses.values())
+        self.stale += 1
+        # Heads on an encoder that learns belong to it as it is; on one that does not, each head has its own best moment.
+        for part, loss in {"": total}.items() if self.words.learning else losses.items():
+            if loss < self.best_loss.get(part, math.inf):
+                self.best_loss[part], self.stale = loss, 0
+                others = tuple(name for question in LABELS if part and question != part for name in _HEAD_OF[question])
+                self.best |= {name: tensor for name, tensor in self._copy().items() if not name.startswith(others)}
+        self._keep()
+        return total
+
+    def restore_best(self) -> None:
+        """Put the best weights back."""
+        self._put(self.best)
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.learning.items()}
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self.learning.items():
+                tensor.copy_(weights[name])
+
+    def _keep(self) -> None:
+        from safetensors.torch import save_file
+
+        if self.schedule.keep is None:
+            return
+        tensors = {f"now/{name}": tensor for name, tensor in self._copy().items()} | {f"best/{name}": tensor for name, tensor in self.best.items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"moments/{number}/{name}": tensor.clone() for name, tensor in moments.items()}
+        tensors["chance"] = torch.get_rng_state()
+        facts = {"run": self.schedule.run, "epoch": self.epoch, "stale": self.stale, "best_loss": self.best_loss, "rng": self.rng.getstate()}
+        part = self.schedule.keep.with_suffix(".part")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata={"facts": json.dumps(facts)})
+        part.replace(self.schedule.keep)
+
+    def resume(self) -> None:
+        """Take up the state kept by a run of the same data and options, if there is one."""
+        from safetensors import safe_open
+
+        if self.schedule.keep is None or not self.schedule.keep.is_file():
+            return
+        with safe_open(self.schedule.keep, framework="pt") as kept:
+            facts: dict[str, Any] = json.loads(kept.metadata()["facts"])
+            tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - it is no dict
+        if facts["run"] != self.schedule.run:
+            return
+        self.epoch, self.stale, self.best_loss = facts["epoch"], facts["stale"], facts["best_loss"]
+        version, numbers, rest = facts["rng"]
+        self.rng.setstate((version, tuple(numbers), rest))
+        self._put({name.removeprefix("now/"): tensor for name, tensor in tensors.items() if name.startswith("now/")})
+        self.best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("moments/"):
+                _, number, moment = name.split("/")
+                state.setdefault(int(number), {})[moment] = tensor
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        steps = int(next(iter(state.values()))["step"]) if state else 0
+        self.pace.last_epoch = steps
+        for group, base in zip(self.optimiser.param_groups, self.pace.base_lrs, strict=True):
+            group["lr"] = base * self.pace.lr_lambdas[0](steps)
+        torch.set_rng_state(tensors["chance"])
 
 
-def _draw(learners: list[_Call], rng: random.Random) -> list[_Call]:
-    """Every fully weighted call, and no more than twice as many of the others, in random order: lent examples must not drown the raters' own."""
-    own = [call for call in learners if call.example.weight >= 1.0]
-    lent = [call for call in learners if call.example.weight < 1.0]
-    drawn = own + rng.sample(lent, min(len(lent), _LENT_PER_OWN * len(own)))
-    return rng.sample(drawn, len(drawn))
+def _batched(words: Words, calls: Sequence[Example], heads: Heads) -> list[Batch]:
+    with torch.no_grad():
+        return [gathered(words, calls[start : start + _HELD_AT_ONCE], heads, ())[0] for start in range(0, len(calls), _HELD_AT_ONCE)]
 
 
-def _loss(batch: list[_Call], question: str, heads: Heads, rng: random.Random) -> Tensor:
-    asked = [call for call in batch if question in call.example.allowed]
-    if not asked:
-        return torch.zeros(())
-    logits, attention, summary = _run(asked, question, heads, rng)
-    weight = torch.tensor([call.example.weight for call in asked])
-    loss = (-(torch.log_softmax(logits, 1) + _allowed(asked, question)).logsumexp(1) * weight).sum() / len(asked)
-    shown = torch.zeros_like(attention)
-    for row, call in enumerate(asked):
-        wanted = set(call.example.evidence.get(question, ()))
-        for column, number in enumerate(call.views[question].turns):
-            shown[row, column] = float(number in wanted)
-    pointed = shown.sum(1) > 0
-    if pointed.any():
-        loss = loss - _EVIDENCE_WEIGHT * ((attention * shown).sum(1)[pointed].clamp_min(1e-6)).log().sum() / len(asked)
-    if question == "resolution":
-        rows = [row for row, call in enumerate(asked) if "cause" in call.example.allowed]
-        if rows:
-            target = torch.tensor([CAUSES.index(asked[row].example.allowed["cause"][0]) for row in rows])
-            loss = loss + 0.3 * torch.nn.functional.cross_entropy(heads.cause(summary[rows]), target)
-    return loss
-
-
-def _allowed(calls: list[_Call], question: str) -> Tensor:
-    return torch.tensor([[0.0 if label in call.example.allowed[question] else -1e9 for label in LABELS[question]] for call in calls])
-
-
-def _run(calls: list[_Call], question: str, heads: Heads, rng: random.Random | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """One head over many calls, padded; with `rng` a wording, left-out turns and hidden places are drawn, as in training."""
-    longest = max(1, *(len(call.views[question].turns) for call in calls))
-    width = calls[0].wordings[0].shape[1]
-    features = torch.zeros(len(calls), longest, width)
-    speakers = torch.zeros(len(calls), longest, dtype=torch.long)
-    places = torch.zeros(len(calls), longest, dtype=torch.long)
-    mask = torch.zeros(len(calls), longest, dtype=torch.bool)
-    for row, call in enumerate(calls):
-        seen = call.views[question]
-        numbers = torch.tensor(seen.turns, dtype=torch.long)
-        count = len(numbers)
-        wording = call.wordings[0] if rng is None else rng.choice(call.wordings)
-        features[row, :count] = wording[numbers]
-        speakers[row, :count] = call.speakers[numbers]
-        hidden = rng is not None and rng.random() < _NOWHERE_SHARE
-        places[row, :count] = NOWHERE if hidden else torch.tensor(seen.places, dtype=torch.long)
-        mask[row, :count] = True
-        if rng is not None and count > 2:
-            mask[row, [n for n in range(count) if rng.random() < _TURN_DROP][: count - 2]] = False
-    answer: tuple[Tensor, Tensor, Tensor] = heads.heads[question](features, speakers, places, mask)
-    return answer
-
-
-def _held_loss(held: list[_Call], question: str, heads: Heads) -> float:
-    asked = [call for call in held if question in call.example.allowed]
-    if not asked:
-        return 0.0
-    with torch.inference_mode():
-        logits, _, _ = _run(asked, question, heads)
-        return float(-(torch.log_softmax(logits, 1) + _allowed(asked, question)).logsumexp(1).mean())
-
-
-def _temperatures(held: list[_Call], heads: Heads) -> dict[str, float]:
+def _temperatures(held: Sequence[Batch], heads: Heads) -> dict[str, float]:
     """Per question the temperature of least held-out loss; 1 where nothing is held out.
 
     After Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
     out = dict.fromkeys((*LABELS, "cause"), 1.0)
-    with torch.inference_mode():
+    with torch.no_grad():
         for question in LABELS:
-            asked = [call for call in held if question in call.example.allowed]
-            if not asked:
-                continue
-            logits, _, summary = _run(asked, question, heads)
-            allowed = _allowed(asked, question)
-            out[question] = _coolest(logits, allowed)
-            rows = [row for row, call in enumerate(asked) if question == "resolution" and "cause" in call.example.allowed]
-            if rows:
-                wanted = [[0.0 if cause in asked[row].example.allowed["cause"] else -1e9 for cause in CAUSES] for row in rows]
-                out["cause"] = _coolest(heads.cause(summary[rows]), torch.tensor(wanted))
+            logits, allowed, causes, wanted = [], [], [], []
+            for batch in held:
+                asked = [n for n, call in enumerate(batch.calls) if question in call.allowed]
+                if not asked:
+                    continue
+                calls = [batch.calls[n] for n in asked]
+                answer, _, summary = answers(batch, asked, question, heads)
+                logits.append(answer)
+                allowed.append(allowed_mask(calls, question))
+                rows = [row for row, call in enumerate(calls) if question == "resolution" and "cause" in call.allowed]
+                causes.append(heads.cause(summary[rows]))
+                wanted += [[0.0 if cause in calls[row].allowed["cause"] else -1e9 for cause in CAUSES] for row in rows]
+            if logits:
+                out[question] = _coolest(torch.cat(logits), torch.cat(allowed))
+            if wanted:
+                out["cause"] = _coolest(torch.cat(causes), torch.tensor(wanted))
     return out
 
 

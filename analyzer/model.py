@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from analyzer.abstention import reasons
 from analyzer.errors import ModelError
@@ -16,7 +18,7 @@ from analyzer.records import CAUSES, LABELS, OPENING_LABELS, Transcript, Turn
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from analyzer.network import Encoder, Heads
+    from analyzer.network import Encoder, Head, Heads
 
 SCHEMA: Final = 1
 CONFIG: Final = "config.json"
@@ -27,6 +29,10 @@ CLOSING_TURNS: Final = 5
 OPENING_TURNS: Final = 4
 #: Share of what a turn says alone in its weight; the rest is what is missed without it.
 _ALONE: Final = 0.2
+#: How many calls are read together.
+_AT_ONCE: Final = 64
+#: Of how many turns it is found out what the call would say without them.
+_WEIGHED: Final = 32
 #: Which speakers' turns each head is given.
 SIDES: Final[Mapping[str, tuple[str, ...]]] = {"courtesy": ("agent",), "resolution": ("agent", "customer", "unknown"), "closing": ("customer",)}
 
@@ -63,7 +69,7 @@ def view(question: str, turns: Sequence[Turn]) -> View:
 
     The place depends on the read turns alone, so that nothing of the other side reaches a head that must not hear it.
     """
-    from analyzer.network import NOWHERE, PLACES
+    from analyzer.network import NOWHERE
 
     side = SIDES["closing" if question == "opening" else question]
     read = [number for number, turn in enumerate(turns) if turn.speaker in side]
@@ -73,8 +79,16 @@ def view(question: str, turns: Sequence[Turn]) -> View:
     if question == "opening":
         read = read[:OPENING_TURNS]
         return View(tuple(read), (NOWHERE,) * len(read))
-    last = max(len(read) - 1, 1)
-    return View(tuple(read), tuple(min(PLACES - 1, number * PLACES // last) for number in range(len(read))))
+    return View(tuple(read), tuple(_place(number, len(read)) for number in range(len(read))))
+
+
+def _place(number: int, count: int) -> int:
+    """Counted from the end for the last turns, where calls are decided; a third of the call for those before."""
+    from analyzer.network import PLACES
+
+    thirds = 3
+    from_end = count - 1 - number
+    return from_end if from_end < PLACES - thirds else PLACES - 1 - thirds * number // count
 
 
 class ConversationModel:
@@ -86,26 +100,59 @@ class ConversationModel:
         self.heads = heads
         self.config = config
 
-    def read(self, transcripts: Sequence[Transcript], *, batch_size: int = 64) -> list[Reading]:
+    def read(self, transcripts: Sequence[Transcript], *, batch_size: int = 64, shares: Mapping[str, float] | None = None) -> list[Reading]:
         """One reading per transcript, in order. Each turn is encoded once for all heads, `batch_size` turns at a time.
+
+        `shares` maps labels of courtesy and closing to how common they are among such calls (0 or absent: as in training); the opening mood, which
+        is not what a call ends with, is left as it is.
 
         What a call is read with changes nothing of its reading beyond rounding.
         """
         import torch
 
-        if not transcripts:
-            return []
-        texts = [turn.text for transcript in transcripts for turn in transcript.turns]
-        features = self.encoder.encode(texts, batch_size=batch_size)
-        out, start = [], 0
+        lean = self._lean(shares or {})
+        parts = [transcripts[start : start + _AT_ONCE] for start in range(0, len(transcripts), _AT_ONCE)]
         with torch.inference_mode():
-            for transcript in transcripts:
-                end = start + len(transcript.turns)
-                out.append(self._read_one(transcript, features[start:end]))
-                start = end
+            return [reading for part in parts for reading in self._read(part, lean, batch_size)]
+
+    def _lean(self, shares: Mapping[str, float]) -> dict[str, Tensor]:
+        """Per question what is added to the log-probabilities, (labels,): the log of each label's share in the field over its share in training.
+
+        After Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities", eq. 2.4.
+        """
+        import torch
+
+        out = {question: torch.zeros(len(labels)) for question, labels in LABELS.items()}
+        for question, trained in self.config["mix"].items():
+            given = {label: share for label, share in shares.items() if label in trained and share > 0}
+            rest = (1 - sum(given.values())) / (1 - sum(trained[label] for label in given))
+            out[question] = torch.tensor([math.log(given.get(label, rest * trained[label]) / trained[label]) for label in LABELS[question]])
         return out
 
-    def _read_one(self, transcript: Transcript, features: Tensor) -> Reading:
+    def _read(self, transcripts: Sequence[Transcript], lean: Mapping[str, Tensor], batch_size: int) -> list[Reading]:
+        import torch
+
+        from analyzer.network import SPEAKER_IDS
+
+        texts = [turn.text for transcript in transcripts for turn in transcript.turns]
+        until = len(self.encoder.layers) - len(self.heads.listener.layers)
+        features, states = self.encoder.encode_words(texts, until=until, batch_size=batch_size)
+        ends = [0, *itertools.accumulate(len(transcript.turns) for transcript in transcripts)]
+        spoken = [n for n, transcript in enumerate(transcripts) if transcript.turns]
+        meant = self.heads.listener(
+            [states[ends[n] : ends[n + 1]] for n in spoken],
+            [torch.tensor([SPEAKER_IDS[turn.speaker] for turn in transcripts[n].turns]) for n in spoken],
+            [torch.tensor(view("resolution", transcripts[n].turns).places) for n in spoken],
+        )
+        by_call = dict(zip(spoken, meant, strict=True))
+        nothing = features.new_zeros(0, self.heads.get_buffer("seen").shape[1])
+        spans = itertools.pairwise(ends)
+        return [
+            self._read_one(transcript, features[start:end], by_call.get(n, nothing), lean)
+            for n, (transcript, (start, end)) in enumerate(zip(transcripts, spans, strict=True))
+        ]
+
+    def _read_one(self, transcript: Transcript, features: Tensor, meant: Tensor, lean: Mapping[str, Tensor]) -> Reading:
         import torch
 
         probabilities: dict[str, dict[str, float]] = {}
@@ -113,15 +160,15 @@ class ConversationModel:
         cause = torch.zeros(len(CAUSES))
         standard = self.heads.standardise(features)
         for question, labels in {**LABELS, "opening": OPENING_LABELS}.items():
-            logits, summary = self._ask(question, transcript.turns, standard)
-            answers = torch.softmax(logits / float(self.config["temperature"]["closing" if question == "opening" else question]), dim=-1)
+            heard = torch.cat([standard, meant], dim=1) if question == "resolution" else standard
+            logits, summary, asked = self._ask(question, transcript.turns, heard)
+            cool = logits / float(self.config["temperature"]["closing" if question == "opening" else question])
+            answers = torch.softmax(cool + lean[question] if question in lean else cool, dim=-1)
             probabilities[question] = dict(zip(labels, _normal(answers[0]), strict=True))
-            best = int(answers[0].argmax())
-            read = view(question, transcript.turns).turns
-            carried = answers[:, best]
-            missed, alone = carried[0] - carried[2 : 2 + len(read)], carried[2 + len(read) :] - carried[1]
+            carried = answers[:, int(answers[0].argmax())]
+            missed, alone = carried[0] - carried[2 : 2 + len(asked)], carried[2 + len(asked) :] - carried[1]
             shares = (1 - _ALONE) * missed + _ALONE * alone
-            by_turn = dict(zip(read, shares.tolist(), strict=True))
+            by_turn = dict(zip(asked, shares.tolist(), strict=True))
             weights[question] = tuple(by_turn.get(number, 0.0) for number in range(len(transcript.turns)))
             if question == "resolution":
                 cause = torch.softmax(self.heads.cause(summary[:1])[0] / float(self.config["temperature"]["cause"]), dim=-1)
@@ -134,26 +181,31 @@ class ConversationModel:
             probabilities=probabilities, cause=dict(zip(CAUSES, _normal(cause), strict=True)), weights=weights, abstain=abstain, similarity=similarity
         )
 
-    def _ask(self, question: str, turns: Sequence[Turn], standard: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and summaries, a row each: all n turns read, none, all but the i-th for each i, the i-th alone for each i (2 + 2n rows)."""
+    def _ask(self, question: str, turns: Sequence[Turn], standard: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Logits and summaries, a row each: all read turns, none, all but each weighed turn, each alone; and the weighed turns' numbers.
+
+        The turns weighed are the `_WEIGHED` to which the head attends most: the work grows with the call's length, not with its square.
+        """
         import torch
 
         from analyzer.network import SPEAKER_IDS
 
         seen = view(question, turns)
-        count = len(seen.turns)
+        count = max(1, len(seen.turns))
         numbers = torch.tensor(seen.turns or (0,), dtype=torch.long)
-        # Left-out turns are masked rather than cut, so that every other turn keeps its place.
-        single = torch.eye(count, dtype=torch.bool)
-        mask = torch.cat([torch.ones(1, count, dtype=torch.bool), torch.zeros(1, count, dtype=torch.bool), ~single, single])
-        if not count:
-            mask = torch.zeros(2, 1, dtype=torch.bool)
-        rows = len(mask)
-        speakers = torch.tensor([SPEAKER_IDS[turns[int(number)].speaker] for number in numbers])
+        speakers = torch.tensor([SPEAKER_IDS[turns[number].speaker] for number in seen.turns] or [0])
         places = torch.tensor(seen.places or (0,), dtype=torch.long)
-        head = self.heads.heads["closing" if question == "opening" else question]
-        logits, _, summary = head(standard[numbers].expand(rows, -1, -1), speakers.expand(rows, -1), places.expand(rows, -1), mask)
-        return logits, summary
+        head = cast("Head", self.heads.heads["closing" if question == "opening" else question])
+        given = standard[numbers] if seen.turns else standard.new_zeros(1, standard.shape[1])
+        states = head.turn_states(given[None], speakers[None], places[None])
+        whole = torch.full((1, count), bool(seen.turns))
+        logits, attention, summary = head(states, whole)
+        weighed = sorted(attention[0].topk(min(_WEIGHED, len(seen.turns))).indices.tolist())
+        # Left-out turns are masked rather than cut, so that every other turn keeps its place.
+        single = torch.eye(count, dtype=torch.bool)[weighed]
+        mask = torch.cat([torch.zeros(1, count, dtype=torch.bool), ~single & whole, single])
+        rest, _, _ = head(states.expand(len(mask), -1, -1), mask)
+        return torch.cat([logits, rest]), summary, tuple(seen.turns[place] for place in weighed)
 
     def _similarity(self, features: Tensor) -> float:
         from torch.nn.functional import normalize
@@ -185,7 +237,7 @@ def load_model(name: str = "default") -> ConversationModel:
     encoder = Encoder(directory, config["encoder"])
     weights = load_file(directory / "heads.safetensors")
     sizes = {question: len(labels) for question, labels in LABELS.items()} | {"cause": len(CAUSES)}
-    heads = Heads(encoder.width, sizes, hidden=int(config["hidden"]))
+    heads = Heads(config["encoder"], sizes, hidden=int(config["hidden"]), listening=int(config["listening"]))
     heads.seen = weights["seen"].clone()
     try:
         heads.load_state_dict(weights, strict=True)
@@ -247,7 +299,7 @@ def check_model(directory: Path, files: tuple[str, ...] = FILES) -> dict[str, An
         path = directory / name
         if path.stat().st_size != size or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise ModelError(f"{name} is not the file {CONFIG} describes", where=str(directory), do=again)
-    needed = ("encoder", "encoder_name", *(("hidden", "temperature", "min_similarity") if "heads.safetensors" in files else ()))
+    needed = ("encoder", "encoder_name", *(("hidden", "listening", "mix", "temperature", "min_similarity") if "heads.safetensors" in files else ()))
     missing = [key for key in needed if key not in config]
     if missing:
         raise ModelError(f"{missing[0]!r} is missing in {CONFIG}", where=str(directory), do=again)

@@ -87,8 +87,7 @@ class Analyzer:
     @cached_property
     def rules(self) -> str:
         """The digest of what decides a score besides words and model."""
-        speech = self.settings.speech
-        return digest(scoring_digest(), speech.min_confidence, speech.min_role_confidence)
+        return scoring_digest(self.settings)
 
     @cached_property
     def speech(self) -> Resolved:

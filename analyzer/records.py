@@ -167,6 +167,8 @@ class Judgement:
         out["evidence"] = [item.to_json(transcript) for item in self.evidence]
         if self.dimension == "resolution":
             out["cause"] = self.cause
+        if self.dimension == "courtesy":
+            out["suspected_lapse"] = self.best == "discourteous"
         return out
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from analyzer.config import Settings, SpeechSettings, digest
+from analyzer.config import PrevalenceSettings, Settings, SpeechSettings, digest
 from analyzer.cues import Cue, cues_digest, find_cues, offers, promises
 from analyzer.model import ConversationModel, Reading
 from analyzer.records import CAUSES, DIMENSIONS, CallScore, Evidence, Flag, Judgement, Talk, Transcript, Turn, plain
@@ -23,25 +24,27 @@ _CUES: Final[Mapping[str, tuple[str, ...]]] = {
 _FLAGS: Final = {"complaint", "churn_signal", "value_signal", "repeat_contact", "vulnerability", "opt_out", "disclosure", "id_check", "no_no"}
 _EVIDENCE_TURNS: Final = 3
 #: Raise it when the rules of this module or of `abstention` change: stored scores are then made again from the stored words.
-REVISION: Final = 1
+REVISION: Final = 2
 
 
 def score(transcripts: Sequence[Transcript], model: ConversationModel, settings: Settings | None = None) -> list[CallScore]:
     """Score redacted transcripts, in their order. A call's score does not depend on the others it was given with."""
     chosen = settings or Settings()
-    readings = model.read(transcripts, batch_size=chosen.model.batch_size)
-    return [_call(transcript, reading, model.stamp, chosen.speech) for transcript, reading in zip(transcripts, readings, strict=True)]
+    readings = model.read(transcripts, batch_size=chosen.model.batch_size, shares=dataclasses.asdict(chosen.prevalence))
+    return [_call(transcript, reading, model.stamp, chosen) for transcript, reading in zip(transcripts, readings, strict=True)]
 
 
-def scoring_digest() -> str:
-    """Changes when the same transcript may get another score: with the cues, and with `REVISION` of this module and `abstention`."""
-    return digest(REVISION, cues_digest())
+def scoring_digest(settings: Settings) -> str:
+    """Changes when the same words may get another score: with the settings that decide it, the cues, and `REVISION`, here and in `abstention`."""
+    speech = settings.speech
+    return digest(REVISION, cues_digest(), speech.min_confidence, speech.min_role_confidence, settings.prevalence)
 
 
-def _call(transcript: Transcript, reading: Reading, stamp: str, limits: SpeechSettings) -> CallScore:
+def _call(transcript: Transcript, reading: Reading, stamp: str, settings: Settings) -> CallScore:
     cues = find_cues(transcript.turns)
-    unheard = _unheard(transcript, limits)
-    judgements = {name: _judgement(name, transcript, reading, cues, unheard) for name in (*DIMENSIONS, "opening")}
+    reasons: dict[str, str | None] = dict.fromkeys((*DIMENSIONS, "opening"), _unheard(transcript, settings.speech))
+    reasons["courtesy"] = reasons["courtesy"] or _unproven(reading.probabilities["courtesy"], settings.prevalence)
+    judgements = {name: _judgement(name, transcript, reading, cues, reason) for name, reason in reasons.items()}
     return CallScore(
         info=transcript.info,
         asr=transcript.asr,
@@ -50,7 +53,7 @@ def _call(transcript: Transcript, reading: Reading, stamp: str, limits: SpeechSe
         resolution=judgements["resolution"],
         closing=judgements["closing"],
         opening=judgements["opening"],
-        promises=promises(transcript.turns, cues),
+        promises=promises(transcript.turns, cues, transcript.info.started_at),
         offers=offers(transcript.turns, cues),
         flags=tuple(Flag(kind=cue.kind, rule=cue.rule, turn=cue.turn) for cue in cues if cue.kind in _FLAGS),
         talk=talk(transcript.turns, transcript.duration_s),
@@ -59,8 +62,8 @@ def _call(transcript: Transcript, reading: Reading, stamp: str, limits: SpeechSe
     )
 
 
-def _judgement(dimension: str, transcript: Transcript, reading: Reading, cues: Sequence[Cue], unheard: str | None) -> Judgement:
-    reason = reading.abstain.get(dimension) or unheard
+def _judgement(dimension: str, transcript: Transcript, reading: Reading, cues: Sequence[Cue], doubt: str | None) -> Judgement:
+    reason = reading.abstain.get(dimension) or doubt
     judgement = Judgement(
         dimension=dimension,
         probabilities=reading.probabilities[dimension],
@@ -87,6 +90,14 @@ def _unheard(transcript: Transcript, limits: SpeechSettings) -> str | None:
         if mean < limits.min_confidence:
             return f"the words are too unsure: mean word confidence {mean:.2f} of {transcript.asr}, below {limits.min_confidence:.2f}"
     return None
+
+
+def _unproven(courtesy: Mapping[str, float], limits: PrevalenceSettings) -> str | None:
+    """Why a suspected lapse is not named, or None: nobody is accused where such an accusation would be wrong too often."""
+    p = courtesy["discourteous"]
+    if p < max(courtesy.values()) or p >= limits.min_lapse_probability:
+        return None
+    return f"a suspected lapse, but too unsure to name: probability {p:.2f}, below {limits.min_lapse_probability:.2f}"
 
 
 def _evidence(dimension: str, turns: Sequence[Turn], weights: Sequence[float], cues: Iterable[Cue]) -> tuple[Evidence, ...]:

@@ -6,30 +6,32 @@ import dataclasses
 import hashlib
 import json
 import random
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from analyzer.config import digest
 from analyzer.errors import ModelError, TableError, UsageError
-from analyzer.evaluation import Agreement, LabelledCall, Prediction, evaluate, read_labels
-from analyzer.model import CONFIG, FILES, SCHEMA, check_model, find_model, load_model
+from analyzer.evaluation import Agreement, Prediction, evaluate
+from analyzer.labels import LabelledCall, read_labels
+from analyzer.model import CONFIG, FILES, SCHEMA, check_model, contents_digest, find_model, load_model
 from analyzer.records import CAUSES, DIMENSIONS, LABELS
 
 if TYPE_CHECKING:
-    from analyzer.fitting import Example, Fitted
-    from analyzer.network import Heads
+    from analyzer.agreement import Interval
+    from analyzer.examples import Example, Phrase
+    from analyzer.fitting import Fitted, Schedule
+    from analyzer.network import Encoder, Heads
 
 _ENCODER_FILES: Final = ("encoder.safetensors", "tokenizer.json")
 _MIN_CALLS: Final = 20
-_CUTS: Final = 2
-_MIN_CUT: Final = 4
-_PART_WEIGHT: Final = 0.5
-_FILLERS: Final = ("um", "uh", "er", "like")
-_NAMED: Final = re.compile(r"\b([Tt]his is|[Mm]y name is|[Mm]y name's|Mrs\.?|Mr\.?|Ms\.?|Miss|[Ss]peaking with|[Ii]t's|I'm) ([A-Z][a-z]+)\b")
-_NUMBER: Final = re.compile(r"\b(?:\d[ -]?){6,}\d\b")
+_SETTLING_EPOCHS: Final = 8
+#: So many of the encoder's layers are run once more over the whole call.
+_LISTENING: Final = 2
+#: Share of words misheard or lost in each further wording of a call.
+_ERRORS: Final = (0.06, 0.18)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +58,24 @@ class TrainingOptions:
     epochs: int = 40
     patience: int = 6
     learning_rate: float = 1e-3
-    hidden: int = 96
+    #: So many of the encoder's upper layers learn with the heads; 0 leaves the encoder as it is, which is quick and right for a few hundred calls.
+    tuned_layers: int = 0
+    batch: int = 16
+    hidden: int = 128
     hold_share: float = 0.15
     measure_share: float = 0.15
     #: Further wordings per call: lower case, no punctuation, dropped words, placeholders for names and numbers.
     wordings: int = 1
     own: Source = field(default_factory=lambda: Source(name="the labelled calls given", licence="not stated", calls=0, use="all questions"))
     sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lent:
+    """What else to learn from than the labelled calls: calls of less weight or of looser labels, and single utterances whose tone people judged."""
+
+    calls: Sequence[Example] = ()
+    phrases: Sequence[Phrase] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,19 +95,22 @@ def train(
     options: TrainingOptions | None = None,
     *,
     measure: Path | None = None,
-    lent: Sequence[Example] = (),
+    lent: Lent | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> TrainingReport:
-    """Train from a labels file (see `evaluation.read_labels`) and write a complete model directory with its card.
+    """Train from a labels file (see `labels.read_labels`) and write a complete model directory with its card.
 
-    `measure` is a second labels file, kept out of training, to measure on. `lent` are further examples of less weight than the labelled calls.
-    `progress(epoch, epochs, held_out_loss)` is called after each epoch. The same seed on the same machine gives the same model.
+    `measure` is a second labels file, kept out of training, to measure on. `lent` is learnt from beside the labelled calls.
+    `progress(epoch, epochs, held_out_loss)` is called after each epoch. The same seed on the same machine gives the same model. A run that was
+    broken off left `OUT.unfinished.safetensors` beside the directory; called again with the same data and options it goes on from its last epoch.
 
     Raises:
         TableError: the labels cannot be read, are too few, or lack a question that the base model cannot answer either.
         ModelError: the base model is not usable.
         UsageError: the output directory holds something else.
     """
+    from analyzer.fitting import Schedule
+
     chosen = options or TrainingOptions()
     calls = read_labels(labels)
     if len(calls) < _MIN_CALLS:
@@ -106,7 +122,26 @@ def train(
     learn, hold, test = _split(calls, shares, chosen.seed)
     test = measured or test
     base = find_model(chosen.base)
-    fitted, config = _fit(base, learn, hold, chosen, (lent, progress))
+    lent = lent or Lent()
+    kept = out.with_name(f"{out.name}.unfinished.safetensors")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    run = digest(
+        hashlib.sha256(labels.read_bytes()).hexdigest(),
+        contents_digest(base),
+        dataclasses.replace(chosen, base=""),
+        [len(lent.calls), len(lent.phrases)],
+    )
+    schedule = Schedule(
+        epochs=chosen.epochs,
+        patience=chosen.patience,
+        batch=chosen.batch,
+        learning_rate=chosen.learning_rate,
+        tuned_layers=chosen.tuned_layers,
+        seed=chosen.seed,
+        keep=kept,
+        run=run,
+    )
+    fitted, config = _fit(base, (learn, hold, lent), chosen, schedule, progress)
     about = {
         "encoder_name": config["encoder_name"],
         "base": base.name,
@@ -117,13 +152,21 @@ def train(
     model = load_model(str(out))
     readings = model.read([call.transcript for call in test])
     predictions = [
-        {name: Prediction(probabilities=reading.probabilities[name], abstained=name in reading.abstain) for name in DIMENSIONS}
+        {
+            name: Prediction(probabilities=reading.probabilities[name], abstained=name in reading.abstain, evidence=_heaviest(reading.weights[name]))
+            for name in DIMENSIONS
+        }
         for reading in readings
     ]
     agreement = evaluate(test, predictions, seed=chosen.seed)
     report = TrainingReport(directory=out, stamp=model.stamp, epochs=fitted.epochs, calls=about["calls"], agreement=agreement)
-    (out / "README.md").write_text(_card(chosen, report, lent=len(lent), measured_apart=bool(measured)), encoding="utf-8")
+    (out / "README.md").write_text(_card(chosen, report, lent=lent, measured_apart=bool(measured)), encoding="utf-8")
+    kept.unlink(missing_ok=True)
     return report
+
+
+def _heaviest(weights: Sequence[float]) -> tuple[int, ...]:
+    return tuple(sorted((n for n, weight in enumerate(weights) if weight > 0), key=lambda n: -weights[n]))
 
 
 def export_encoder(source: Path, out: Path, *, name: str) -> None:
@@ -158,22 +201,26 @@ def export_encoder(source: Path, out: Path, *, name: str) -> None:
 
 
 def write_model(directory: Path, base: Path, bert: Mapping[str, Any], fitted: Fitted, *, about: Mapping[str, Any]) -> None:
-    """Write a model directory: encoder and tokenizer copied from `base`, heads in half precision, `config.json` with every file's digest last."""
+    """Write a model directory: tokenizer copied from `base`, encoder and heads in half precision, `config.json` with every file's digest last."""
     import torch
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
-    for name in _ENCODER_FILES:
-        if (base / name).resolve() != (directory / name).resolve():
-            shutil.copyfile(base / name, directory / name)
+    if (base / "tokenizer.json").resolve() != (directory / "tokenizer.json").resolve():
+        shutil.copyfile(base / "tokenizer.json", directory / "tokenizer.json")
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in fitted.heads.state_dict().items()}
     save_file(weights, directory / "heads.safetensors")
-    (directory / "heads.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read
+    tuned = {name: tensor.to(torch.float16).contiguous() for name, tensor in fitted.encoder.state_dict().items()}
+    save_file(tuned, directory / "encoder.safetensors")
+    for name in ("heads.safetensors", "encoder.safetensors"):
+        (directory / name).chmod(0o644)  # safetensors writes files that only their owner can read
     config = {
         "schema": SCHEMA,
         "encoder": dict(bert),
         "hidden": fitted.heads.cause.in_features // 2,
+        "listening": len(fitted.heads.listener.layers),
         "temperature": dict(fitted.temperature),
+        "mix": {question: dict(shares) for question, shares in fitted.mix.items()},
         "min_similarity": round(fitted.min_similarity, 4),
         **about,
     }
@@ -188,12 +235,16 @@ def _write_config(directory: Path, config: Mapping[str, Any], names: Iterable[st
 
 
 def _fit(
-    base: Path, learn: Sequence[LabelledCall], hold: Sequence[LabelledCall], options: TrainingOptions, extra: tuple[Sequence[Example], Any]
+    base: Path,
+    given: tuple[Sequence[LabelledCall], Sequence[LabelledCall], Lent],
+    options: TrainingOptions,
+    schedule: Schedule,
+    progress: Callable[[int, int, float], None] | None,
 ) -> tuple[Fitted, dict[str, Any]]:
-    from analyzer.fitting import Schedule, fit
+    from analyzer.fitting import fit
     from analyzer.network import Encoder
 
-    lent, progress = extra
+    learn, hold, lent = given
     headless = not (base / "heads.safetensors").is_file()
     config = check_model(base, _ENCODER_FILES if headless else FILES)
     encoder = Encoder(base, config["encoder"])
@@ -201,18 +252,23 @@ def _fit(
         for name in DIMENSIONS:
             if not any(name in call.labels for call in (*learn, *hold)):
                 raise TableError(f"no call is labelled for {name}", where="labels", do="Label some, or train from a model that answers it.")
-        heads = _fresh(encoder.width, options)
+        heads = _fresh(encoder, config["encoder"], options)
     else:
         heads = load_model(str(base)).heads
-    rng = random.Random(options.seed)  # noqa: S311 - reproducible sampling, no secret
-    examples = [to_example(call, rng, options.wordings) for call in learn]
-    held = [to_example(call, rng, 0) for call in hold]
-    examples += [part for example in examples for part in shortened(example, rng)]
-    schedule = Schedule(epochs=options.epochs, patience=options.patience, learning_rate=options.learning_rate, seed=options.seed)
-    return fit([*examples, *lent], held, encoder, heads, schedule=schedule, progress=progress), config
+    examples = [example for call in learn for example in to_examples(call, wordings=options.wordings, seed=options.seed)]
+    held = [to_examples(call, wordings=0, seed=options.seed)[0] for call in hold]
+    fitted = fit([*examples, *lent.calls], held, encoder, heads, schedule=schedule, phrases=lent.phrases, progress=progress)
+    if not schedule.tuned_layers:
+        return fitted, config
+    # The encoder has learned; the heads learn once more on it as it now is, each to its own best.
+    settling = dataclasses.replace(
+        schedule, tuned_layers=0, epochs=_SETTLING_EPOCHS, batch=2 * schedule.batch, learning_rate=0.6 * schedule.learning_rate, keep=None
+    )
+    return fit([*examples, *lent.calls], held, encoder, heads, schedule=settling, progress=progress), config
 
 
-def _fresh(width: int, options: TrainingOptions) -> Heads:
+def _fresh(encoder: Encoder, config: dict[str, Any], options: TrainingOptions) -> Heads:
+    """New heads; their listener begins as a copy of the encoder's upper layers."""
     import torch
 
     from analyzer.network import Heads
@@ -220,63 +276,22 @@ def _fresh(width: int, options: TrainingOptions) -> Heads:
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         sizes = {name: len(labels) for name, labels in LABELS.items()} | {"cause": len(CAUSES)}
-        return Heads(width, sizes, hidden=options.hidden)
+        heads = Heads(config, sizes, hidden=options.hidden, listening=_LISTENING)
+        heads.listener.layers.load_state_dict(encoder.layers[-_LISTENING:].state_dict())
+        return heads
 
 
-def to_example(call: LabelledCall, rng: random.Random, wordings: int) -> Example:
-    """A labelled call as an example of full weight; disputed dimensions are not learnt from."""
-    from analyzer.fitting import Example
+def to_examples(call: LabelledCall, *, wordings: int, seed: int) -> list[Example]:
+    """A labelled call in its own words and in `wordings` further ones, each with its shortened parts; disputed dimensions are not learnt from."""
+    from analyzer.augmentation import roughened, shortened
+    from analyzer.examples import Example
 
     allowed = {name: (label,) for name, label in call.labels.items() if name not in call.disputed}
     if call.cause is not None and "resolution" in allowed:
         allowed["cause"] = (call.cause,)
-    variants = tuple(tuple(speech_shaped(turn.text, rng) for turn in call.transcript.turns) for _ in range(wordings))
-    return Example(turns=call.transcript.turns, allowed=allowed, evidence=call.evidence, variants=variants)
-
-
-def shortened(example: Example, rng: random.Random) -> list[Example]:
-    """Shorter calls whose answers follow from the codebook, so that a style cannot stand in for the words that decide.
-
-    A call cut off before its close is `neutral` in closing (not derived from calls that end grumbling: their anger may well be older than the close);
-    a call without the turns that made the agent courteous or discourteous is `neutral` in courtesy.
-    """
-    out: list[Example] = []
-    count = len(example.turns)
-    closing, courtesy = example.allowed.get("closing", ("",))[0], example.allowed.get("courtesy", ("",))[0]
-    if closing in ("neutral", "singing"):
-        latest = min([int(0.8 * count), *example.evidence.get("closing", ())])
-        for _ in range(_CUTS if latest > _MIN_CUT else 0):
-            allowed = {"closing": ("neutral",)} | ({"courtesy": ("neutral",)} if courtesy == "neutral" else {})
-            out.append(_part(example, range(rng.randint(_MIN_CUT, latest)), allowed))
-    deciding = set(example.evidence.get("courtesy", ()))
-    if courtesy in ("discourteous", "courteous") and deciding:
-        out.append(_part(example, [n for n in range(count) if n not in deciding], {"courtesy": ("neutral",)}))
-    return out
-
-
-def _part(example: Example, numbers: Sequence[int], allowed: Mapping[str, tuple[str, ...]]) -> Example:
-    turns = tuple(example.turns[n] for n in numbers)
-    variants = tuple(tuple(wording[n] for n in numbers) for wording in example.variants)
-    return dataclasses.replace(example, turns=turns, variants=variants, allowed=allowed, evidence={}, weight=_PART_WEIGHT)
-
-
-def speech_shaped(text: str, rng: random.Random, *, drop: float = 0.08) -> str:
-    """The text as a redactor and a recogniser might leave it.
-
-    Names and long numbers become placeholders; lower case, no punctuation, words lost (`drop` of them) and fillers gained.
-    """
-    if rng.random() < 0.7:
-        text = _NAMED.sub(r"\1 [NAME]", text)
-    text = _NUMBER.sub(lambda _: rng.choice(("[CARD]", "[PHONE]")), text)
-    words = re.sub(r"[^\w\s'\[\]]", " ", text.lower()).split()
-    out: list[str] = []
-    for word in words:
-        if len(words) > 2 and rng.random() < drop:
-            continue
-        if rng.random() < 0.02:
-            out.append(rng.choice(_FILLERS))
-        out.append(word)
-    return " ".join(out or words)
+    whole = Example(turns=call.transcript.turns, allowed=allowed, evidence=call.evidence, group=call.pair or call.transcript.info.call_id)
+    takes = [whole, *(roughened(whole, take=n + 1, errors=_ERRORS[n % len(_ERRORS)], seed=seed) for n in range(wordings))]
+    return [example for take in takes for example in (take, *shortened(take, seed=seed))]
 
 
 def _split(
@@ -285,30 +300,28 @@ def _split(
     """To learn from, to hold out, to measure on; calls of one customer (else contact, else call) stay together."""
     groups: dict[str, list[LabelledCall]] = {}
     for call in calls:
-        info = call.transcript.info
-        groups.setdefault(info.customer_id or info.contact_id or info.call_id, []).append(call)
-    names = sorted(groups)
-    random.Random(seed).shuffle(names)  # noqa: S311
-    parts: tuple[list[LabelledCall], ...] = ([], [], [])
-    for name in names:
-        part = next((n + 1 for n, share in enumerate(shares) if len(parts[n + 1]) < round(share * len(calls))), 0)
-        parts[part].extend(groups[name])
+        groups.setdefault(call.transcript.info.customer_id or call.conversation, []).append(call)
+    rng = random.Random(seed)  # noqa: S311 - reproducible sampling, no secret
+    rest = sorted(groups)
+    parts: list[list[LabelledCall]] = []
+    for share in shares:
+        drawn = set(rng.sample(rest, min(len(rest), max(share > 0, int(share * len(groups))))))
+        parts.append([call for name in sorted(drawn) for call in groups[name]])
+        rest = [name for name in rest if name not in drawn]
+    parts.insert(0, [call for name in rest for call in groups[name]])
     if not parts[0]:
         raise TableError("all calls are of one customer", where="labels", do="Give calls of several customers, so that some can be held out.")
     return parts[0], parts[1], parts[2]
 
 
-def _card(options: TrainingOptions, report: TrainingReport, *, lent: int, measured_apart: bool) -> str:
+def _card(options: TrainingOptions, report: TrainingReport, *, lent: Lent, measured_apart: bool) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    def number(value: float | None) -> str:
-        return "n/a" if value is None else f"{value:.3f}"
-
-    def show(one: Agreement, name: str) -> str:
-        figure = one.figures.get(name)
+    def show(figures: Mapping[str, Interval], name: str) -> str:
+        figure = figures.get(name)
         if figure is None:
             return "n/a"
-        return number(figure.value) + (f" ({number(figure.low)} to {number(figure.high)})" if figure.low is not None else "")
+        return f"{figure.value:.3f}" + (f" ({figure.low:.3f} to {figure.high:.3f})" if figure.low is not None else "")
 
     # Markdown, not HTML: escaping would spell out the characters of the names.
     environment = Environment(loader=PackageLoader("analyzer"), undefined=StrictUndefined, autoescape=False)  # noqa: S701
@@ -322,12 +335,13 @@ def _card(options: TrainingOptions, report: TrainingReport, *, lent: int, measur
             sources=[dataclasses.replace(options.own, calls=total), *options.sources],
             calls=report.calls,
             measured_apart=measured_apart,
-            lent=lent,
+            lent=len(lent.calls),
+            phrases=len(lent.phrases),
+            tuned_layers=options.tuned_layers,
             seed=options.seed,
             epochs=report.epochs,
             agreement=report.agreement,
             show=show,
-            number=number,
         )
         + "\n"
     )

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from analyzer.abstention import reasons
+from analyzer.config import PrevalenceSettings, Settings
 from analyzer.errors import ModelError
-from analyzer.evaluation import LabelledCall, Prediction, evaluate, read_labels
+from analyzer.evaluation import Prediction, evaluate
+from analyzer.labels import LabelledCall, read_labels
 from analyzer.model import ConversationModel, load_model, models_dir
+from analyzer.network import LAYERS
 from analyzer.records import CAUSES, DIMENSIONS, LABELS, OPENING_LABELS, Transcript
+from analyzer.scoring import score
 from tests.builders import transcript
 
 DATA = Path(__file__).parent / "data" / "labelled_calls.jsonl"
@@ -103,6 +107,55 @@ def test_closing_hears_only_the_customers_last_turns_and_opening_the_first(model
     assert plain.probabilities["opening"] == pytest.approx(angry_end.probabilities["opening"], abs=1e-5)
     assert angry_end.probabilities["closing"]["grumbling"] > plain.probabilities["closing"]["grumbling"]
     assert angry_start.probabilities["opening"]["grumbling"] > plain.probabilities["opening"]["grumbling"]
+
+
+def test_the_encoder_is_the_one_its_checkpoint_says(model: ConversationModel) -> None:
+    """Its layers, written out, give what the library that made the format gives on the same weights."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import BertConfig, BertModel
+
+    folder = models_dir() / "default"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["encoder"]
+    bert = BertModel(BertConfig(**config), add_pooling_layer=False)
+    bert.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / "encoder.safetensors").items()}, strict=True)
+    bert.eval()  # type: ignore[no-untyped-call]
+    text = "I have rung three times about this and nobody called me back."
+    with torch.inference_mode():
+        states = bert(torch.tensor([model.encoder.tokenizer.encode(text).ids]), output_hidden_states=True).hidden_states
+    wanted = torch.cat([states[layer].mean(1) for layer in LAYERS], dim=1)
+    assert torch.allclose(model.encoder.encode([text]), wanted, atol=1e-5)
+
+
+def test_rare_labels_need_more_to_be_said(model: ConversationModel) -> None:
+    plain, rare = (model.read([RUDE], shares=shares)[0].probabilities for shares in ({}, {"discourteous": 0.01, "grumbling": 0.05}))
+    for question, label in (("courtesy", "discourteous"), ("closing", "grumbling")):
+        mix = model.config["mix"][question]
+        share = {"discourteous": 0.01, "grumbling": 0.05}[label]
+        odds = plain[question][label] / (1 - plain[question][label]) * share / (1 - share) * (1 - mix[label]) / mix[label]
+        assert rare[question][label] == pytest.approx(odds / (1 + odds), rel=1e-3)
+    assert plain["resolution"] == pytest.approx(rare["resolution"])
+    assert plain["opening"] == pytest.approx(rare["opening"])
+
+
+def test_a_suspected_lapse_is_named_only_when_it_is_sure_enough(model: ConversationModel) -> None:
+    p = model.read([RUDE])[0].probabilities["courtesy"]["discourteous"]
+    assert 0.5 < p < 1.0
+    for limit, named in ((0.5, True), ((1 + p) / 2, False)):
+        settings = Settings(prevalence=PrevalenceSettings(discourteous=0.0, courteous=0.0, min_lapse_probability=limit))
+        courtesy = score([RUDE], model, settings)[0].courtesy
+        assert courtesy.label == ("discourteous" if named else None)
+        assert courtesy.to_json(None)["suspected_lapse"] is True
+        assert courtesy.probabilities["discourteous"] == pytest.approx(p, abs=1e-6)
+        assert named or "too unsure to name" in str(courtesy.reason)
+    assert score([KIND], model)[0].courtesy.to_json(None)["suspected_lapse"] is False
+
+
+def test_a_very_long_call_is_read(model: ConversationModel) -> None:
+    middle = [(("agent", "customer")[n % 2], f"And item {n} please.") for n in range(1500)]
+    calm, sour = model.read([transcript(*middle, ("customer", end)) for end in ("Okay, thank you, bye.", "You people are a disgrace, I am leaving.")])
+    assert sour.probabilities["closing"]["grumbling"] > calm.probabilities["closing"]["grumbling"] + 0.2
+    assert len(sour.weights["resolution"]) == 1501
 
 
 def test_company_in_the_batch_changes_nothing(model: ConversationModel, labelled: tuple[LabelledCall, ...]) -> None:

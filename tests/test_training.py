@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
 
 from analyzer.errors import ModelError, TableError, UsageError
-from analyzer.evaluation import LabelledCall
-from analyzer.fitting import Example
+from analyzer.labels import LabelledCall
 from analyzer.model import load_model, models_dir
-from analyzer.training import Source, TrainingOptions, TrainingReport, _split, export_encoder, shortened, speech_shaped, train
-from tests.builders import transcript, turns
+from analyzer.training import Source, TrainingOptions, TrainingReport, _split, export_encoder, train
+from tests.builders import transcript
 
 SHORT = TrainingOptions(epochs=2, fresh=True, wordings=1, seed=3)
 AGENT = {
@@ -48,6 +46,14 @@ def labels_file(path: Path, calls: int = 24, **change: object) -> Path:
     return path
 
 
+def apart(one: Path, other: Path) -> float:
+    """How far the weights of two models are apart where they are farthest: sums in another order move them by rounding."""
+    from safetensors.torch import load_file
+
+    weights, others = (load_file(folder / "heads.safetensors") for folder in (one, other))
+    return max(float((weights[name].float() - others[name].float()).abs().max()) for name in weights)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingReport, list[tuple[int, int, float]]]:
     folder = tmp_path_factory.mktemp("trained")
@@ -69,7 +75,7 @@ def test_the_directory_loads_and_reads(run: tuple[TrainingReport, list[tuple[int
 def test_every_call_serves_once_and_customers_stay_together(run: tuple[TrainingReport, list[tuple[int, int, float]]]) -> None:
     report, _ = run
     assert sum(report.calls.values()) == 24
-    assert min(report.calls.values()) >= 3
+    assert min(report.calls.values()) >= 2
     calls = [LabelledCall(transcript=transcript(call_id=f"c-{n}", customer_id=f"k-{n // 3}"), labels={"closing": "neutral"}) for n in range(30)]
     parts = _split(calls, (0.2, 0.2), seed=1)
     owners = [{call.transcript.info.customer_id for call in part} for part in parts]
@@ -94,10 +100,9 @@ def test_the_card_says_data_figures_and_what_it_is_not_for(run: tuple[TrainingRe
 def test_the_same_seed_gives_the_same_model_and_another_does_not(tmp_path: Path, run: tuple[TrainingReport, list[tuple[int, int, float]]]) -> None:
     labels = labels_file(tmp_path / "labels.jsonl")
     again = train(labels, tmp_path / "again", TrainingOptions(epochs=2, fresh=True, seed=3))
-    heads = [(folder / "heads.safetensors").read_bytes() for folder in (run[0].directory, again.directory)]
-    assert heads[0] == heads[1]
+    assert apart(again.directory, run[0].directory) < 1e-3
     other = train(labels, tmp_path / "other", TrainingOptions(epochs=2, fresh=True, seed=4))
-    assert (other.directory / "heads.safetensors").read_bytes() != heads[0]
+    assert apart(other.directory, run[0].directory) > 1e-2
 
 
 def test_a_model_is_adapted_from_another_and_measured_on_a_file_of_its_own(tmp_path: Path) -> None:
@@ -113,35 +118,58 @@ def test_a_model_is_adapted_from_another_and_measured_on_a_file_of_its_own(tmp_p
     assert report.agreement["courtesy"].figures["macro_f1"].value > 0.6
 
 
-def test_calls_cut_short_follow_the_codebook() -> None:
-    call = Example(
-        turns=turns(*[(("agent", "customer")[n % 2], f"turn {n}") for n in range(12)]),
-        allowed={"courtesy": ("discourteous",), "closing": ("singing",)},
-        evidence={"courtesy": (2, 6), "closing": (9, 11)},
-        variants=(tuple(f"other {n}" for n in range(12)),),
-    )
-    parts = shortened(call, random.Random(0))
-    cut = [part for part in parts if "closing" in part.allowed]
-    assert cut
-    for part in cut:
-        assert part.allowed == {"closing": ("neutral",)}
-        assert len(part.turns) <= 9  # nothing of the happy end is left
-        assert len(part.variants[0]) == len(part.turns)
-        assert part.weight < 1
-    kind = [part for part in parts if "courtesy" in part.allowed]
-    assert [[turn.text for turn in part.turns] for part in kind] == [[f"turn {n}" for n in range(12) if n not in (2, 6)]]
-    assert kind[0].allowed == {"courtesy": ("neutral",)}
-    assert not [
-        part for part in shortened(Example(turns=call.turns, allowed={"closing": ("grumbling",)}), random.Random(0)) if "closing" in part.allowed
-    ]
+def test_a_run_that_was_broken_off_goes_on_to_the_very_same_model(tmp_path: Path, run: tuple[TrainingReport, list[tuple[int, int, float]]]) -> None:
+    labels = labels_file(tmp_path / "labels.jsonl")
+    options = TrainingOptions(epochs=4, fresh=True, seed=3, patience=4)
+    whole = train(labels, tmp_path / "whole", options)
+    broken = tmp_path / "broken"
+
+    def stop(epoch: int, _most: int, _loss: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(labels, broken, options, progress=stop)
+    kept = tmp_path / "broken.unfinished.safetensors"
+    assert kept.is_file()
+    assert not broken.exists()
+    seen: list[int] = []
+    again = train(labels, broken, options, progress=lambda epoch, *_: seen.append(epoch))
+    assert seen == [3, 4]
+    assert not kept.exists()
+    assert apart(again.directory, whole.directory) < 1e-3
 
 
-def test_speech_shaped_text_has_placeholders_and_no_punctuation() -> None:
-    shaped = {speech_shaped("This is Maria, my card is 4111 1111 1111 1111. Okay?", random.Random(seed), drop=0.0) for seed in range(20)}
-    assert any("[name]" in text for text in shaped)
-    assert all(("[card]" in text) or ("[phone]" in text) for text in shaped)
-    assert not any(mark in text for text in shaped for mark in ".,?4")
-    assert speech_shaped("Yes.", random.Random(0), drop=1.0) in {"yes", "um yes", "uh yes", "er yes", "like yes"}
+def test_what_another_run_left_behind_is_not_taken_up(tmp_path: Path) -> None:
+    labels = labels_file(tmp_path / "labels.jsonl")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(labels, tmp_path / "out", TrainingOptions(epochs=2, fresh=True, seed=3), progress=stop)
+    seen: list[int] = []
+    train(labels, tmp_path / "out", TrainingOptions(epochs=2, fresh=True, seed=4), progress=lambda epoch, *_: seen.append(epoch))
+    assert seen == [1, 2]
+
+
+def test_upper_layers_of_the_encoder_learn_only_where_asked(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    labels = labels_file(tmp_path / "labels.jsonl", calls=20)
+    shipped = load_file(models_dir() / "default" / "encoder.safetensors")
+    for layers, moved in ((0, set()), (1, {"5"})):
+        report = train(labels, tmp_path / f"tuned-{layers}", TrainingOptions(epochs=1, wordings=0, tuned_layers=layers))
+        made = load_file(report.directory / "encoder.safetensors")
+        assert {name.split(".")[2] for name in made if not made[name].equal(shipped[name])} == moved
+
+
+def test_versions_of_one_call_are_never_on_both_sides_of_a_split() -> None:
+    calls = [LabelledCall(transcript=transcript(call_id=f"c-{n}"), labels={"closing": "neutral"}, pair=f"p-{n // 2}") for n in range(40)]
+    parts = _split(calls, (0.2, 0.2), seed=1)
+    pairs = [{call.pair for call in part} for part in parts]
+    assert sum(len(part) for part in parts) == 40
+    assert len(pairs[0] | pairs[1] | pairs[2]) == sum(map(len, pairs))
 
 
 def test_what_cannot_be_trained_on_is_said(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +11,13 @@ import typer
 
 from analyzer.cli import show
 from analyzer.cli.options import ConfigFile, Form, Jobs, Model, Output, Quiet, settings
-from analyzer.cli.show import Format, print_rows
+from analyzer.cli.show import print_rows
 from analyzer.errors import InputError
-from analyzer.records import DIMENSIONS, CallScore, Failure, dumps, plain
+from analyzer.records import DIMENSIONS, CallScore, Failure, Transcript
 
 if TYPE_CHECKING:
-    from analyzer.evaluation import Agreement
+    from analyzer.evaluation import Prediction
+    from analyzer.pipeline import Analyzer
 
 Labels = Annotated[Path, typer.Argument(help="Labelled calls (JSON Lines): a transcript a line with its labels.")]
 scorecard_verbs = typer.Typer(help="A team's own questions, in TOML.", no_args_is_help=True, rich_markup_mode=None)
@@ -36,21 +37,28 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start from the base's encoder only, not from what it has learned of calls.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same model on the same machine.")] = 0,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; training stops early when held-out calls get no better.")] = 40,
+    tune_layers: Annotated[
+        int, typer.Option("--tune-layers", min=0, max=2, help="Upper layers of the encoder that learn too: slow, for a thousand calls and more.")
+    ] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train a conversation model on calls that people rated, and write its card with figures on calls it never saw."""
+    from analyzer.cli.agreement import agreement_table
     from analyzer.training import TrainingOptions, train
 
     def progress(epoch: int, most: int, loss: float) -> None:
         show.note(f"epoch {epoch} of at most {most}: held-out loss {loss:.4f}")
 
-    options = TrainingOptions(base=base, fresh=fresh, seed=seed, epochs=epochs)
+    options = TrainingOptions(base=base, fresh=fresh, seed=seed, epochs=epochs, tuned_layers=tune_layers)
     report = train(labels, output, options, progress=None if quiet else progress)
-    show.emit(f"{report.stamp} in {report.directory}\n{_agreement_table(report.agreement)}", None)
+    show.emit(f"{report.stamp} in {report.directory}\n{agreement_table(report.agreement)}", None)
 
 
 def evaluate(
-    labels: Labels,
+    labels: Annotated[Path, typer.Argument(help="Labelled calls: JSON Lines (a transcript a line with its labels) or CSV (a rating a row).")],
+    transcripts: Annotated[Path | None, typer.Option("--transcripts", help="Folder of the transcripts that a CSV of labels is about.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Also by this further column of the calls: queue, region, …")] = None,
+    fairness: Annotated[bool, typer.Option("--fairness", help="Also with names, spelling and phrasing of other speakers: does it change?")] = False,
     model: Model = None,
     config: ConfigFile = None,
     form: Form = None,
@@ -59,26 +67,54 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Say how well the scores agree with people who rated the same calls, with intervals."""
-    from analyzer.evaluation import Prediction, read_labels
+    from analyzer.cli.agreement import Evaluation, print_evaluation
+    from analyzer.evaluation import by_group, retrieve
     from analyzer.evaluation import evaluate as agree
+    from analyzer.labels import read_labels
     from analyzer.pipeline import Analyzer, Recipe
 
-    rated = read_labels(labels)
+    rated = read_labels(labels, transcripts)
     analyzer = Analyzer(Recipe(settings=settings(config, model=model)))
     _ = analyzer.model
+    score = partial(_predictions, analyzer, jobs)
+    made = score([call.transcript for call in rated])
+    if not quiet:
+        show.note(f"{len(rated)} rated calls, scored by {analyzer.model.stamp}")
+    shifted = None
+    if fairness:
+        from analyzer.fairness import shifts, versions
+
+        if not quiet:
+            show.note(f"scoring them again in {len(versions())} other wordings")
+        shifted = shifts(rated, made, score)
+    found = Evaluation(
+        agreement=agree(rated, made),
+        retrieval=[one for at_least in (1, 2) if (one := retrieve(rated, made, at_least=at_least)) is not None],
+        groups=None if group is None else by_group(rated, made, group),
+        fairness=shifted,
+    )
+    print_evaluation(found, form, output)
+
+
+def _predictions(analyzer: Analyzer, jobs: int, transcripts: Sequence[Transcript]) -> list[dict[str, Prediction]]:
+    """Scores as the evaluation compares them, in the order of the transcripts; one that cannot be scored ends the run."""
+    from analyzer.evaluation import Prediction
+
     scored: dict[str, CallScore] = {}
-    for result in analyzer.score_many((call.transcript for call in rated), jobs):
+    for result in analyzer.score_many(transcripts, jobs):
         if isinstance(result, Failure):
             raise InputError(result.message)
         scored[result.info.call_id] = result
-    predictions = []
-    for call in rated:
-        judged = {name: scored[call.transcript.info.call_id].judgement(name) for name in DIMENSIONS}
-        predictions.append({name: Prediction(probabilities=one.probabilities, abstained=one.abstained) for name, one in judged.items()})
-    agreement = agree(rated, predictions)
-    if not quiet:
-        show.note(f"{len(rated)} rated calls, scored by {analyzer.model.stamp}")
-    _print(agreement, form, output)
+    out = []
+    for transcript in transcripts:
+        judged = {name: scored[transcript.info.call_id].judgement(name) for name in DIMENSIONS}
+        out.append(
+            {
+                name: Prediction(probabilities=one.probabilities, abstained=one.abstained, evidence=tuple(part.turn for part in one.evidence))
+                for name, one in judged.items()
+            }
+        )
+    return out
 
 
 @scorecard_verbs.command("check")
@@ -110,42 +146,3 @@ def check(
     show.failures(failed)
     if failed:
         raise typer.Exit(1)
-
-
-def _print(agreement: dict[str, Agreement], form: Format | None, output: Path | None) -> None:
-    chosen = form or (Format.table if sys.stdout.isatty() and output is None else Format.json)
-    if chosen is Format.table:
-        show.emit(_agreement_table(agreement), output)
-    elif chosen is Format.json:
-        show.emit(dumps({name: _plain(one) for name, one in agreement.items()}, indent=2), output)
-    elif chosen is Format.jsonl:
-        show.emit(show.objects((_plain(one) for one in agreement.values()), chosen), output)
-    else:
-        rows = [{"dimension": name, "figure": key, **_plain(value)} for name, one in agreement.items() for key, value in one.figures.items()]
-        show.emit(show.rows_csv(rows), output)
-
-
-def _agreement_table(agreement: Any) -> str:
-    names = list(dict.fromkeys(key for one in agreement.values() for key in one.figures))
-    rows = []
-    for name, one in agreement.items():
-        cells = [_interval(one.figures[key]) if key in one.figures else "" for key in names]
-        rows.append([name, one.n, f"{one.abstained_share:.2f}", *cells])
-    return show.table("Agreement with raters (95 % interval)", ("dimension", "calls", "abstained", *names), rows)
-
-
-def _interval(value: Any) -> str:
-    limits = "" if value.low is None or value.high is None else f" ({value.low:.2f}–{value.high:.2f})"
-    return f"{value.value:.2f}{limits}"
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    """A record as JSON with at most 4 decimals."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: rounded(inner) for name, inner in value.items()}
-        return plain(value)
-
-    out: dict[str, Any] = rounded(dataclasses.asdict(record))
-    return out
