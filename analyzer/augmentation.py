@@ -20,7 +20,7 @@ _PART_WEIGHT: Final = 0.5
 _FILLERS: Final = ("um", "uh", "er", "like")
 _NAMED: Final = re.compile(r"\b([Tt]his is|[Mm]y name is|[Mm]y name's|Mrs\.?|Mr\.?|Ms\.?|Miss|[Ss]peaking with|[Ii]t's|I'm) ([A-Z][a-z]+)\b")
 _NUMBER: Final = re.compile(r"\b(?:\d[ -]?){6,}\d\b")
-_MERGED: Final = 0.05
+_MERGED: Final = 0.2
 _CUT_IN_TWO: Final = 0.1
 _SWAPPED: Final = 0.02
 _OTHER_SIDE: Final[Mapping[Speaker, Speaker]] = {"agent": "customer", "customer": "agent", "unknown": "unknown"}
@@ -74,7 +74,7 @@ def roughened(example: Example, *, take: int, errors: float, seed: int) -> Examp
         rng = random.Random(f"{seed}/{take}\n{turn.text}")  # noqa: S311
         said = dataclasses.replace(turn, text=speech_shaped(turn.text, errors=errors, key=f"{seed}/{take}"))
         words = said.text.split()
-        if turns and turns[-1].speaker == said.speaker and rng.random() < 4 * _MERGED:
+        if turns and turns[-1].speaker == said.speaker and rng.random() < _MERGED:
             turns[-1] = dataclasses.replace(turns[-1], text=f"{turns[-1].text} {said.text}")
             came_from[-1].add(number)
         elif len(words) > 8 and rng.random() < _CUT_IN_TWO:
