@@ -1,4 +1,4 @@
-"""Figures of agreement between two sets of answers, on plain arrays, and their bootstrap intervals."""
+"""Figures of agreement between two sets of answers, on plain arrays, and intervals: of shares, and bootstrapped of anything."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 NAN: Final = float("nan")
+#: Per cent of calls answered, the surest first.
+ANSWERED: Final = (100, 90, 80, 70, 50)
 _BINS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A figure with its percentile-bootstrap interval over conversations; bounds are `None` where it could not be resampled."""
+    """A figure with its interval, as the function that makes it says; bounds are `None` where there is none, as of a single conversation."""
 
     value: float
     low: float | None
@@ -31,7 +33,7 @@ def bootstrap(
     """The figures of `measure`, each with its percentile interval (Efron & Tibshirani 1993, ch. 13); those not defined (NaN) are left out.
 
     `measure` takes row numbers, with repetition, and returns the figures of those rows. `units` names each row's conversation: rows of one
-    conversation are drawn together. Resamples in which a figure is not defined do not count for it.
+    conversation are drawn together. Resamples in which a figure is not defined do not count for it. A single conversation has no bounds.
     """
     if not units:
         return {}
@@ -41,7 +43,7 @@ def bootstrap(
     blocks = np.split(rows, np.flatnonzero(np.diff(which[rows])) + 1)
     figures = {name: value for name, value in measure(np.arange(len(units))).items() if np.isfinite(value)}
     draws: dict[Key, list[float]] = {name: [] for name in figures}
-    for _ in range(resamples):
+    for _ in range(resamples if len(blocks) > 1 else 0):
         drawn = rng.integers(0, len(blocks), len(blocks))
         sample = rows[drawn] if len(blocks) == len(rows) else np.concatenate([blocks[n] for n in drawn])
         for name, value in measure(sample).items():
@@ -54,6 +56,14 @@ def bootstrap(
 
 def _number(value: float | None) -> float | None:
     return None if value is None else float(value)
+
+
+def wilson(count: int, total: int) -> Interval:
+    """The share `count / total`, total at least 1, with its 95 % score interval (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    bounds = binomtest(count, total).proportion_ci(method="wilson")
+    return Interval(value=count / total, low=float(bounds.low), high=float(bounds.high))
 
 
 def confusion(truth: Ints, other: Ints, labels: int) -> Floats:
@@ -93,6 +103,16 @@ def macro_f1(table: Floats) -> float:
     return float((2 * table.diagonal()[there] / sums[there]).mean())
 
 
+def precision_recall_f1(table: Floats, label: int) -> dict[str, float]:
+    """Of one label, the rows of the table being the truth; NaN where the label was not given, not meant, neither."""
+    right, given, meant = table[label, label], table[:, label].sum(), table[label].sum()
+    return {
+        "precision": right / given if given else NAN,
+        "recall": right / meant if meant else NAN,
+        "f1": 2 * right / (given + meant) if given + meant else NAN,
+    }
+
+
 def auc(positive: NDArray[np.bool_], score: Floats) -> float:
     """Area under the ROC curve: the share of pairs in which the positive one scores higher, ties half (Mann & Whitney 1947); NaN without pairs."""
     from scipy.stats import rankdata
@@ -129,3 +149,12 @@ def precision_at_recall(relevant: NDArray[np.bool_], score: Floats, recall: floa
     last_of_score = np.append(np.diff(score[order]) != 0, True)
     enough = np.flatnonzero(last_of_score & (found >= recall * relevant.sum()))[0]
     return float(found[enough] / (enough + 1))
+
+
+def accuracy_by_share(right: NDArray[np.bool_], sureness: Floats, answered: NDArray[np.bool_]) -> dict[str, float]:
+    """Accuracy over so many per cent of the rows, the surest first, what leaving out a fifth gains, and accuracy over the answered rows."""
+    hit = right.astype(np.float64)
+    out = {f"accuracy_at_{share}": mean_of_top(hit, sureness, max(1, round(share * len(hit) / 100))) for share in ANSWERED}
+    out["gain_at_80"] = out["accuracy_at_80"] - out["accuracy_at_100"]
+    out["accuracy_answered"] = float(hit[answered].mean()) if answered.any() else NAN
+    return out

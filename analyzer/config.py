@@ -43,7 +43,7 @@ class SpeechSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """Which conversation model scores: `default` or a directory."""
+    """Which conversation model scores: `default`, a directory, or `hf:ORGANISATION/NAME`."""
 
     name: str = "default"
     batch_size: int = 64

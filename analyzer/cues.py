@@ -28,9 +28,13 @@ _KEYS: Final = ("name", "kind", "speaker", "phrases", "tokens", "unless", "needs
 _NEEDS: Final = ("time",)
 _SPEAKERS: Final = ("agent", "customer", "any")
 _MAX_FORMS: Final = 20_000
+#: A run of words stands for about so many at most: past that it is looked up in pieces, which is cheap to load; whole runs are quick to match.
+_RUN_FORMS: Final = 16
 _GAP_WORDS: Final = 3
 _UNLESS_WORDS: Final = 3
+_REPLIES: Final = 2
 
+_SIGN: Final = re.compile(r"\(|\)\??|\||[^\s,()|]+")
 _WORD: Final = re.compile(r"\[[A-Z]+\]|[^\W_]+(?:['’][^\W_]+)*")
 #: Contractions, with and without their apostrophe; what is a word of its own without it ("were", "well", "hell", "shed") is not here.
 _ENDINGS: Final = {"'m": "am", "'re": "are", "'ll": "will", "'ve": "have", "'d": "would", "'s": "is"}
@@ -45,8 +49,7 @@ _BARE: Final = {
 _NEGATED: Final = ("do", "does", "did", "is", "are", "was", "were", "have", "has", "had", "would", "could", "should", "need", "must", "might")
 #: "ill" is a sickness after these, and "i will" elsewhere unless the turn ends with it.
 _SICK_AFTER: Final = frozenset((
-    "is", "am", "are", "was", "were", "been", "be", "being", "very", "so", "really", "seriously", "mentally", "critically", "feel", "fell",
-    "quite", "taken",
+    "is", "am", "are", "was", "were", "been", "be", "being", "very", "so", "really", "seriously", "mentally", "feel", "fell", "quite", "taken",
 ))  # fmt: skip
 _CLAUSE_WORDS: Final = 16
 _STOP: Final = re.compile(r"[?!;]|\.(?=\s|$)|,? (?:and|but|so|because|if|then) (?=(?:i|you|we|they|he|she|the|that|what|is|can|do)\b)", re.I)
@@ -80,13 +83,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """One reading of a phrase: what follows its first run of words over gaps, and whether it is tied to the turn's start or end."""
+    """What follows a phrase's first run of words: how many words may stand before each further run; and what ties it to the turn's start or end."""
 
     rule: int
     unless: bool
     at_start: bool
     at_end: bool
-    further: tuple[str, ...]
+    further: tuple[tuple[int, frozenset[str]], ...]
 
 
 class CueBook:
@@ -109,13 +112,13 @@ class CueBook:
         from spacy.tokens import Doc
 
         for unless, written in [(False, text) for text in rule.phrases] + [(True, text) for text in rule.unless]:
-            for form in _forms(written, rule.name):
-                start, end = form[0] == "^", form[-1] == "$"
-                runs = [run.strip() for run in " ".join(form[start : len(form) - end]).split("...")]
-                self._forms.setdefault(runs[0], []).append(_Form(number, unless, start, end, tuple(runs[1:])))
-                for run in filter(None, runs):
-                    if run not in self._runs:
-                        self._runs.add(run, [Doc(self._vocab, words=run.split())])
+            (_, first), *further = _runs(written, rule.name)
+            form = _Form(number, unless, written.startswith("^"), written.endswith("$"), tuple(further))
+            for run in first:
+                self._forms.setdefault(run, []).append(form)
+            for run in first.union(*(runs for _, runs in further)):
+                if run and run not in self._runs:
+                    self._runs.add(run, [Doc(self._vocab, words=run.split())])
         for pattern in rule.tokens:
             try:
                 self._tokens.add(str(number), [[dict(token) for token in pattern]])
@@ -128,22 +131,15 @@ class CueBook:
 
     def _turn(self, number: int, turn: Turn) -> list[Cue]:
         words = _words(turn.text)
-        hits: list[tuple[int, int, int]] = []
-        back: dict[int, list[tuple[int, int]]] = {}
-        for start, end, rule, unless in self._matches([word for word, _, _ in words]) if words else ():
-            if self.rules[rule].speaker not in ("any", turn.speaker):
-                continue
-            if unless:
-                back.setdefault(rule, []).append((start, end))
-            else:
-                hits.append((start, end, rule))
+        matches = self._matches([word for word, _, _ in words]) if words else ()
+        heard = {match for match in matches if self.rules[match[2]].speaker in ("any", turn.speaker)}
         kept: list[tuple[int, int, Rule]] = []
-        for start, end, place in sorted(hits, key=lambda hit: (hit[0] - hit[1], hit[0])):
-            rule_ = self.rules[place]
-            near = any(low - _UNLESS_WORDS < end and start < high + _UNLESS_WORDS for low, high in back.get(place, ()))
-            missing = rule_.needs == "time" and not _time_near(turn.text, words[start][1], words[end - 1][2])
-            if not near and not missing and not any(rule_.kind == other.kind and start < high and low < end for low, high, other in kept):
-                kept.append((start, end, rule_))
+        for start, end, place, _ in sorted((match for match in heard if not match[3]), key=lambda match: (match[0] - match[1], match)):
+            rule = self.rules[place]
+            near = any(unless and place == other and low - _UNLESS_WORDS < end and start < high + _UNLESS_WORDS for low, high, other, unless in heard)
+            missing = rule.needs == "time" and not _time_near(turn.text, words[start][1], words[end - 1][2])
+            if not near and not missing and not any(rule.kind == other.kind and start < high and low < end for low, high, other in kept):
+                kept.append((start, end, rule))
         return [
             Cue(kind=hit.kind, turn=number, start_char=words[start][1], end_char=words[end - 1][2], rule=hit.name)
             for start, end, hit in sorted(kept, key=lambda item: (item[0], item[1]))
@@ -160,25 +156,25 @@ class CueBook:
         for run, places in found.items():
             for form in self._forms.get(run, ()):
                 for start, end in places:
-                    if form.at_start and start > 0:
-                        continue
                     for stop in _ends(end, form.further, found, len(words)):
-                        if not form.at_end or stop == len(words):
+                        if not (form.at_start and start) and (not form.at_end or stop == len(words)):
                             yield start, stop, form.rule, form.unless
         for key, start, end in self._tokens(doc) if len(self._tokens) else ():
             yield start, end, int(self._vocab.strings[key]), False
 
 
-def _ends(end: int, further: tuple[str, ...], found: Mapping[str, list[tuple[int, int]]], size: int) -> Iterator[int]:
-    """Where a form can end whose words up to `end` are found: each further run begins at most so many words on; an empty last one is any words."""
+def _ends(end: int, further: Sequence[tuple[int, frozenset[str]]], found: Mapping[str, list[tuple[int, int]]], size: int) -> Iterator[int]:
+    """Where a form can end whose words up to `end` are found: each further run begins at most so many words on; the empty run is any words."""
     if not further:
         yield end
-    elif not further[0]:
-        yield min(end + _GAP_WORDS, size)
-    else:
-        for start, stop in found.get(further[0], ()):
-            if end <= start <= end + _GAP_WORDS:
-                yield from _ends(stop, further[1:], found, size)
+        return
+    (gap, runs), *rest = further
+    if "" in runs:
+        yield from _ends(min(end + gap, size), rest, found, size)
+    for run in runs & found.keys():
+        for start, stop in found[run]:
+            if end <= start <= end + gap:
+                yield from _ends(stop, rest, found, size)
 
 
 def read_cues(path: Path | None = None) -> CueBook:
@@ -222,7 +218,7 @@ def promises(turns: Sequence[Turn], cues: Sequence[Cue], started_at: datetime | 
 
 
 def offers(turns: Sequence[Turn], cues: Sequence[Cue]) -> tuple[Offer, ...]:
-    """What the agent offered, with the customer's answer from their next turn; `open` where that neither accepts nor declines."""
+    """What the agent offered, and the customer's answer in their next turn or the one after ("how much?"), unless more is offered before."""
     answers: dict[int, str] = {}
     for cue in cues:
         if cue.kind in ("accept", "decline"):
@@ -231,9 +227,10 @@ def offers(turns: Sequence[Turn], cues: Sequence[Cue]) -> tuple[Offer, ...]:
     last = {cue.turn: cue for cue in cues if cue.kind == "offer"}
     out = []
     for number, cue in last.items():
-        answer = next((n for n in range(number + 1, len(turns)) if turns[n].speaker == "customer"), -1)
-        text = turns[number].text
-        out.append(Offer(turn=number, what=text[cue.start_char : _clause_end(text, cue.end_char)].strip(" ,"), answer=answers.get(answer, "open")))
+        until = min((other for other in last if other > number), default=len(turns))
+        replies = [n for n in range(number + 1, until) if turns[n].speaker == "customer"][:_REPLIES]
+        what = (text := turns[number].text)[cue.start_char : _clause_end(text, cue.end_char)].strip(" ,")
+        out.append(Offer(turn=number, what=what, answer=next((answers[n] for n in replies if n in answers), "open")))
     return tuple(out)
 
 
@@ -245,8 +242,7 @@ def _time_near(text: str, start: int, end: int) -> bool:
 
 def _clause_end(text: str, start: int) -> int:
     """Where the clause at `start` ends: at a full stop, at the next "and i'll", or after so many words where nothing is punctuated."""
-    stop = _STOP.search(text, start)
-    end = stop.start() if stop else len(text)
+    end = stop.start() if (stop := _STOP.search(text, start)) else len(text)
     words = list(_WORD.finditer(text, start, end))
     return words[_CLAUSE_WORDS - 1].end() if len(words) > _CLAUSE_WORDS else end
 
@@ -273,7 +269,7 @@ def _words(text: str) -> list[tuple[str, int, int]]:
         word = match[0] if match[0].startswith("[") else match[0].lower().replace("’", "'")
         before = found[place - 1][0].lower() if place else ""
         if word == "ill" and before not in _SICK_AFTER and place + 1 < len(found):
-            word = "i will"
+            word = "i'll"
         out.extend((part, match.start(), match.end()) for part in _spelled_out(word))
     return out
 
@@ -287,54 +283,56 @@ def _contractions() -> Mapping[str, tuple[str, ...]]:
 def _spelled_out(word: str) -> tuple[str, ...]:
     if word in (known := _contractions()):
         return known[word]
-    if " " in word:
-        return tuple(word.split())
     head, mark, tail = word.rpartition("'")
     return (head, _ENDINGS[mark + tail]) if head and mark + tail in _ENDINGS else (word,)
 
 
-def _forms(phrase: str, rule: str) -> Iterator[tuple[str, ...]]:
-    """Every sequence of words that a phrase with its `(a|b)` and `(a)?` stands for; `...`, `^` and `$` are words of their own."""
-    tree, rest = _parse(phrase.replace("...", " ... "), rule, depth=0)
-    if rest:
-        raise _wrong(f"a bracket too many in {phrase!r}", rule)
-    if len(tree) > _MAX_FORMS:
-        raise _wrong(f"{phrase!r} stands for {len(tree)} phrases", rule)
-    for form in dict.fromkeys(tree):
-        inner = form[form[:1] == ("^",) : len(form) - (form[-1:] == ("$",))]
-        if not inner or inner[0] == "..." or "^" in inner or "$" in inner:
-            raise _wrong(f"{phrase!r} can match without a word, begins with ..., or has ^ or $ inside", rule)
-        yield form
+def _runs(phrase: str, rule: str) -> list[tuple[int, frozenset[str]]]:
+    """The runs of words of a phrase, one after the other, and how many words may stand before each; what may be absent is the empty run."""
+    out: list[tuple[int, frozenset[str]]] = []
+    forms: list[tuple[str, ...]]
+    for part in (parts := phrase.removeprefix("^").removesuffix("$").split("...")):
+        pieces = _pieces(iter(_SIGN.findall(part)), rule)
+        if all(() in piece for piece in pieces) and (pieces or part is not parts[-1] or not out):
+            raise _wrong(f"{phrase!r} can match without a word, or begins with ...", rule)
+        gap, forms = _GAP_WORDS, [()]
+        for piece in pieces:
+            if () not in forms and len(forms) * len(piece) > _RUN_FORMS:
+                out.append((gap, frozenset(map(" ".join, forms))))
+                gap, forms = 0, [()]
+            forms = _joined([forms, piece], rule)
+        out.append((gap, frozenset(map(" ".join, forms))))
+    return out
 
 
-def _parse(text: str, rule: str, *, depth: int) -> tuple[list[tuple[str, ...]], str]:
-    """The forms of the text up to its closing bracket, and what follows that."""
-    done: list[tuple[str, ...]] = []
+def _joined(pieces: list[list[tuple[str, ...]]], rule: str) -> list[tuple[str, ...]]:
     forms: list[tuple[str, ...]] = [()]
-    while text:
-        char, text = text[0], text[1:]
-        if char == "(":
-            inner, text = _parse(text, rule, depth=depth + 1)
-            if text.startswith("?"):
-                inner, text = [*inner, ()], text[1:]
-            forms = [a + b for a, b in product(forms, inner)]
-        elif char == "|" and depth:
-            done, forms = done + forms, [()]
-        elif char == ")" and depth:
-            return done + forms, text
-        elif char not in " ,":
-            match = re.match(r"[^\s,()|$]+|\$", char + text)
-            word = match[0] if match else char
-            text = (char + text)[len(word) :]
-            parts = (word,) if word in ("...", "^", "$") else tuple(part for part, _, _ in _words(word))
-            if not parts:
-                raise _wrong(f"{word!r} is no word", rule)
-            forms = [form + parts for form in forms]
+    for piece in pieces:
+        forms = [a + b for a, b in product(forms, piece)]
         if len(forms) > _MAX_FORMS:
             raise _wrong("a phrase stands for too many", rule)
-    if depth:
-        raise _wrong("a bracket is not closed", rule)
-    return forms, text
+    return forms
+
+
+def _pieces(signs: Iterator[str], rule: str, *, nested: bool = False) -> list[list[tuple[str, ...]]]:
+    """The forms of each word and each bracket, one after the other; of what stands in a bracket, up to its end and all in one."""
+    done: list[tuple[str, ...]] = []
+    pieces: list[list[tuple[str, ...]]] = []
+    for sign in signs:
+        if sign == "(":
+            pieces += _pieces(signs, rule, nested=True)
+        elif sign == "|" and nested:
+            done, pieces = done + _joined(pieces, rule), []
+        elif sign in (")", ")?") and nested:
+            return [done + _joined(pieces, rule) + [()] * (sign == ")?")]
+        else:
+            parts = tuple(part for part, _, _ in _words(sign))
+            if not parts or sign.strip("^$") != sign:
+                raise _wrong(f"{sign!r} is no word; ^ begins a phrase, $ ends it", rule)
+            pieces.append([parts])
+    if nested:
+        raise _wrong("a bracket is not closed (... stands outside brackets)", rule)
+    return pieces
 
 
 def _wrong(what: str, rule: str) -> ConfigError:
@@ -346,18 +344,30 @@ def _rules(text: str, where: str) -> list[Rule]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is not TOML: {error}", where=where, do="Mend the file.") from None
-    if extra := set(data) - {"rule"}:
-        raise ConfigError(f"unknown key {min(extra)!r}", where=where, do="A cue file holds [[rule]] sections only.")
+    if extra := set(data) - {"rule", "words"}:
+        raise ConfigError(f"unknown key {min(extra)!r}", where=where, do="A cue file holds [words] and [[rule]] sections only.")
     if not isinstance(data.get("rule"), list) or not data["rule"]:
         raise ConfigError("holds no [[rule]]", where=where, do="Write at least one.")
-    rules = [_rule(raw, f"{where}, rule {place}") for place, raw in enumerate(data["rule"], start=1)]
+    words = data.get("words", {})
+    if not isinstance(words, dict) or not all(isinstance(text, str) and text for text in words.values()):
+        raise ConfigError("[words] must hold texts", where=where, do='Write each as name = "(one|other)".')
+    rules = [_rule(raw, words, f"{where}, rule {place}") for place, raw in enumerate(data["rule"], start=1)]
     for place, rule in enumerate(rules):
         if rule.name in {other.name for other in rules[:place]}:
             raise _wrong("there are two rules of this name", rule.name)
     return rules
 
 
-def _rule(raw: Mapping[str, Any], where: str) -> Rule:
+def _filled(phrase: str, words: Mapping[str, str], rule: str) -> str:
+    """The phrase with each `{name}` as [words] has it; a word list may use those above it."""
+    for name in reversed(list(words)):
+        phrase = phrase.replace("{" + name + "}", f"({words[name]})")
+    if left := re.search(r"\{.*?\}|[{}]", phrase):
+        raise _wrong(f"{left[0]!r} is not in [words], or stands below the list that uses it", rule)
+    return phrase
+
+
+def _rule(raw: Mapping[str, Any], words: Mapping[str, str], where: str) -> Rule:
     name = raw.get("name")
     if not isinstance(name, str) or not name:
         raise ConfigError("has no name", where=where, do='Write name = "…".')
@@ -365,12 +375,10 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
         if key not in _KEYS:
             close = get_close_matches(key, _KEYS, n=1)
             raise _wrong(f"unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else ""), name)
-    for key, known in (("kind", KINDS), ("speaker", _SPEAKERS)):
-        if raw.get(key, "any" if key == "speaker" else None) not in known:
+    for key, known in (("kind", KINDS), ("speaker", _SPEAKERS), ("needs", _NEEDS)):
+        if (key in raw or key == "kind") and raw.get(key) not in known:
             close = get_close_matches(str(raw.get(key)), known, n=1)
             raise _wrong(f"{key} {raw.get(key)!r} is none of {', '.join(known)}" + (f"; did you mean {close[0]!r}?" if close else ""), name)
-    if raw.get("needs", "time") not in _NEEDS:
-        raise _wrong(f"needs {raw.get('needs')!r} is none of {', '.join(_NEEDS)}", name)
     for key in ("phrases", "unless"):
         if not isinstance(raw.get(key, []), list) or not all(isinstance(item, str) and item for item in raw.get(key, [])):
             raise _wrong(f"{key} must be a list of text", name)
@@ -383,8 +391,8 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
         name=name,
         kind=raw["kind"],
         speaker=raw.get("speaker", "any"),
-        phrases=tuple(raw.get("phrases", ())),
+        phrases=tuple(_filled(text, words, name) for text in raw.get("phrases", ())),
         tokens=tuple(tuple(pattern) for pattern in tokens),
-        unless=tuple(raw.get("unless", ())),
+        unless=tuple(_filled(text, words, name) for text in raw.get("unless", ())),
         needs=raw.get("needs"),
     )

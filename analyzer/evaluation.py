@@ -1,4 +1,4 @@
-"""How well scores agree with human raters: per dimension, by group of calls, and in finding the worst calls."""
+"""How well scores agree with human raters: per dimension, by group of calls, and in finding the worst calls; and how common labels are."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from analyzer.agreement import (
     Floats,
     Interval,
     Ints,
+    accuracy_by_share,
     auc,
     bootstrap,
     cohen_kappa,
@@ -26,15 +27,17 @@ from analyzer.agreement import (
     macro_f1,
     mean_of_top,
     precision_at_recall,
+    precision_recall_f1,
+    wilson,
 )
 from analyzer.errors import TableError
 from analyzer.labels import LabelledCall
-from analyzer.records import DIMENSIONS, LABELS, CallInfo
+from analyzer.records import DIMENSIONS, LABELS
 
 #: Dimensions whose labels have an order; `unclear` stands outside the order of the resolution.
 ORDERED: Final[Mapping[str, tuple[str, ...]]] = {**LABELS, "resolution": ("unresolved", "partial", "resolved")}
-#: Per cent of calls answered, the surest first.
-ANSWERED: Final = (100, 90, 80, 70, 50)
+#: Labels whose shares stand in the settings' `[prevalence]`, by dimension.
+SETTLED: Final[Mapping[str, tuple[str, ...]]] = {"courtesy": ("discourteous", "courteous"), "closing": ("grumbling", "singing")}
 #: Share of calls that people can listen to, where they start with the worst.
 LISTENED: Final = 0.2
 #: Groups of fewer calls are counted, not judged.
@@ -128,6 +131,21 @@ class GroupAgreement:
     figures: Mapping[str, Interval]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelShare:
+    """How common raters find a label: `count` of the `n` calls rated on its dimension, as a share with its 95 % Wilson interval.
+
+    `disputed` calls more, whose raters differ without a majority, are left out. It is a centre's share only if the rated calls were drawn at random.
+    """
+
+    dimension: str
+    label: str
+    n: int
+    count: int
+    disputed: int
+    share: Interval
+
+
 def evaluate(
     calls: Sequence[LabelledCall], predictions: Sequence[Mapping[str, Prediction]], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Agreement]:
@@ -139,9 +157,7 @@ def evaluate(
     draw = partial(bootstrap, resamples=resamples, level=level, seed=seed)
     out: dict[str, Agreement] = {}
     for dimension in DIMENSIONS:
-        pairs = [
-            (call, one) for call, one in _predicted(calls, predictions, dimension) if dimension in call.labels and dimension not in call.disputed
-        ]
+        pairs = [(call, one) for call, one in _predicted(calls, predictions, dimension) if _usable(call, dimension)]
         twice = [pair for pair in _predicted(calls, predictions, dimension) if _first_two(pair[0], dimension)]
         if pairs:
             out[dimension] = _agreement(_Answers.of(dimension, pairs), _between_raters(dimension, twice, draw), draw)
@@ -158,11 +174,7 @@ def retrieve(
     `None` where there is no such call, or none of them is bad.
     """
     rated = [name for name in DIMENSIONS if any(name in call.labels for call in calls)]
-    pairs = [
-        (call, made)
-        for call, made in zip(calls, predictions, strict=True)
-        if all(name in call.labels and name not in call.disputed and name in made for name in rated)
-    ]
+    pairs = [(call, made) for call, made in zip(calls, predictions, strict=True) if all(_usable(call, name) and name in made for name in rated)]
     worst = {name: LABELS[name][0] for name in rated}
     said = np.array([sum(call.labels[name] == label for name, label in worst.items()) for call, _ in pairs], dtype=np.int64)
     expected = np.array([sum(made[name].probabilities[label] for name, label in worst.items()) for _, made in pairs], dtype=np.float64)
@@ -196,20 +208,13 @@ def by_group(
     Raises:
         TableError: no call has that column.
     """
-    values = {call.transcript.info.call_id: _value(call.transcript.info, column) for call in calls}
-    if not any(values.values()):
-        known = dict.fromkeys(name for call in calls for name in call.transcript.info.to_json() if name != "call_id")
-        do = f"The calls have {', '.join(known)}." if known else "Give the calls that column."
-        raise TableError(f"no call has {column!r}", where="--group", do=do)
+    values = column_values(calls, column)
     out: list[GroupAgreement] = []
     for dimension in DIMENSIONS:
-        pairs = [
-            (call, one) for call, one in _predicted(calls, predictions, dimension) if dimension in call.labels and dimension not in call.disputed
-        ]
-        if not pairs:
+        if not (pairs := [(call, one) for call, one in _predicted(calls, predictions, dimension) if _usable(call, dimension)]):
             continue
         answers = _Answers.of(dimension, pairs)
-        groups = np.array([values[name] or "(none)" for name in answers.ids])
+        groups = np.array([values[name] for name in answers.ids])
         names, counts = np.unique(groups, return_counts=True)
         judged = [str(name) for name, count in zip(names, counts, strict=True) if count >= SMALLEST_GROUP]
         figures = bootstrap(partial(_group_figures, answers, groups, judged), answers.units, resamples=resamples, seed=seed)
@@ -219,9 +224,35 @@ def by_group(
     return tuple(out)
 
 
-def _value(info: CallInfo, column: str) -> str | None:
-    value = info.covariates[column] if column in info.covariates else getattr(info, column, None) if column in CallInfo.__dataclass_fields__ else None
-    return None if value is None or value == "" else str(value)
+def column_values(calls: Sequence[LabelledCall], column: str) -> dict[str, str]:
+    """What each call, by its id, holds in a further column; "(none)" where it holds nothing there.
+
+    Raises:
+        TableError: no call has that column.
+    """
+    held = {call.transcript.info.call_id: call.transcript.info.to_json() for call in calls}
+    values = {name: "" if row.get(column) is None else str(row[column]) for name, row in held.items()}
+    if not any(values.values()):
+        known = dict.fromkeys(name for row in held.values() for name in row if name != "call_id")
+        do = f"The calls have {', '.join(known)}." if known else "Give the calls that column."
+        raise TableError(f"no call has {column!r}", where="--group", do=do)
+    return {name: value or "(none)" for name, value in values.items()}
+
+
+def label_shares(calls: Sequence[LabelledCall]) -> tuple[LabelShare, ...]:
+    """How common the labels of `SETTLED` are among the rated calls, by dimension; dimensions without a usable label are left out."""
+    out: list[LabelShare] = []
+    for dimension, labels in SETTLED.items():
+        said = [call.labels[dimension] for call in calls if _usable(call, dimension)]
+        disputed = sum(dimension in call.disputed for call in calls)
+        for label in labels if said else ():
+            share = wilson(said.count(label), len(said))
+            out.append(LabelShare(dimension=dimension, label=label, n=len(said), count=said.count(label), disputed=disputed, share=share))
+    return tuple(out)
+
+
+def _usable(call: LabelledCall, dimension: str) -> bool:
+    return dimension in call.labels and dimension not in call.disputed
 
 
 def _group_figures(answers: _Answers, groups: NDArray[np.str_], judged: Sequence[str], rows: Ints) -> dict[tuple[str, str], float]:
@@ -293,9 +324,8 @@ def _evidence(call: LabelledCall, made: Prediction, dimension: str) -> tuple[flo
 
 def _agreement(answers: _Answers, raters: tuple[int, dict[str, Interval]], draw: Any) -> Agreement:
     labels = answers.labels
-    drawn: dict[tuple[str, str], Interval] = draw(partial(_figures, answers), answers.units)
     parts: dict[str, dict[str, Interval]] = defaultdict(dict)
-    for (part, name), value in drawn.items():
+    for (part, name), value in draw(partial(_figures, answers), answers.units).items():
         parts[part][name] = value
     table = confusion(answers.truth, answers.best, len(labels)).astype(int)
     cells: dict[tuple[int, int], list[str]] = defaultdict(list)
@@ -323,7 +353,6 @@ def _figures(answers: _Answers, rows: Ints) -> dict[tuple[str, str], float]:
     labels, truth, made, best = answers.labels, answers.truth[rows], answers.made[rows], answers.best[rows]
     table = confusion(truth, best, len(labels))
     order = [labels.index(label) for label in ORDERED[answers.dimension]]
-    out = {("figures", name): value for name, value in _evidence_figures(answers, rows).items()}
     areas = [auc(truth == number, made[:, number]) for number in range(len(labels))]
     defined = [area for area in areas if np.isfinite(area)]
     headline = {
@@ -336,14 +365,13 @@ def _figures(answers: _Answers, rows: Ints) -> dict[tuple[str, str], float]:
         "brier": float(((made - np.eye(len(labels))[truth]) ** 2).sum(axis=1).mean()),
         "ece": expected_calibration_error(made, truth),
     }
-    out = {("figures", name): value for name, value in headline.items()} | out
-    out |= {("selective", name): value for name, value in _selective(answers, rows).items()}
+    out = {("figures", name): value for name, value in {**headline, **_evidence_figures(answers, rows)}.items()}
+    # An abstention is less sure than any answer, whatever its probability.
+    sureness = made.max(axis=1) - np.where(answers.answered[rows], 0.0, 1.0)
+    out |= {("selective", name): value for name, value in accuracy_by_share(best == truth, sureness, answers.answered[rows]).items()}
     for number, label in enumerate(labels):
-        right, given, meant = table[number, number], table[:, number].sum(), table[number].sum()
-        out[f"label {label}", "precision"] = right / given if given else NAN
-        out[f"label {label}", "recall"] = right / meant if meant else NAN
-        out[f"label {label}", "f1"] = 2 * right / (given + meant) if given + meant else NAN
-        out[f"label {label}", "auc"] = areas[number]
+        own = {**precision_recall_f1(table, number), "auc": areas[number]}
+        out |= {(f"label {label}", name): value for name, value in own.items()}
     return out
 
 
@@ -351,17 +379,6 @@ def _evidence_figures(answers: _Answers, rows: Ints) -> dict[str, float]:
     hit, chance = answers.hit[rows], answers.chance[rows]
     there = np.isfinite(hit)
     return {"evidence_hit": float(hit[there].mean()), "evidence_chance": float(chance[there].mean())} if there.any() else {}
-
-
-def _selective(answers: _Answers, rows: Ints) -> dict[str, float]:
-    """Accuracy over the surest calls. An abstention is less sure than any answer, whatever its probability."""
-    right = (answers.best[rows] == answers.truth[rows]).astype(np.float64)
-    answered = answers.answered[rows]
-    sureness = answers.made[rows].max(axis=1) - np.where(answered, 0.0, 1.0)
-    out = {f"accuracy_at_{share}": mean_of_top(right, sureness, max(1, round(share * len(rows) / 100))) for share in ANSWERED}
-    out["gain_at_80"] = out["accuracy_at_80"] - out["accuracy_at_100"]
-    out["accuracy_answered"] = float(right[answered].mean()) if answered.any() else NAN
-    return out
 
 
 def _first_two(call: LabelledCall, dimension: str) -> bool:

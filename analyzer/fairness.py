@@ -142,10 +142,10 @@ def versions() -> tuple[Version, ...]:
 
 
 def _renaming(given: Sequence[str], places: Mapping[str, int]) -> Callable[[Turn], str]:
-    pattern = _whole("|".join(map(re.escape, places)))
+    pattern = _whole(rf"({'|'.join(map(re.escape, places))})(['’]s)?")
 
     def rewrite(turn: Turn) -> str:
-        text = pattern.sub(lambda found: _cased(given[places[found[0].lower()]], found[0]), turn.text)
+        text = pattern.sub(lambda found: _cased(given[places[found[1].lower()]], found[1]) + (found[2] or ""), turn.text)
         name = given[_UNNAMED[turn.speaker]]
         return text.replace(_PLACEHOLDER, name.lower() if text.replace(_PLACEHOLDER, "").islower() else name)
 
@@ -170,8 +170,8 @@ def _wording(replace: Sequence[tuple[str, str]]) -> Callable[[Turn], str]:
 
 
 def _whole(pattern: str) -> re.Pattern[str]:
-    """Whole words, neither inside a placeholder nor the start of "a.m."."""
-    return re.compile(rf"(?<![\w\['’])(?:{pattern})(?![\w\]'’]|\.\w)", re.I)
+    """Whole words: not inside a placeholder, a hyphened word, an address or "a.m."."""
+    return re.compile(rf"(?<![\w\['’@/-])(?<!\w\.)(?:{pattern})(?![\w\]'’@/-]|\.\w)", re.I)
 
 
 def _cased(new: str, old: str) -> str:

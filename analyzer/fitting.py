@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from analyzer.batches import Batch, Words, allowed_mask, answers, drawn, gathered, held_loss, loss_of, tone_loss
 from analyzer.examples import Example, Phrase
@@ -94,9 +95,8 @@ def fit(
     encoder.eval()
     with torch.no_grad():
         own = [example for example in learn if example.weight >= 1.0 and example.take == 0][-_SEEN_CALLS:]
-        mine = torch.stack([_likeness(words, example, heads) for example in own])
-        heads.seen = torch.cat([heads.get_buffer("seen"), mine])[-_SEEN_CALLS:]
-        nearest = sorted(float((heads.get_buffer("seen") @ _likeness(words, example, heads)).max()) for example in hold)
+        heads.seen = torch.cat([heads.get_buffer("seen"), _likenesses(words, own, heads)])[-_SEEN_CALLS:]
+        nearest = sorted((_likenesses(words, hold, heads) @ heads.get_buffer("seen").T).amax(1).tolist())
     # Far below the least familiar held-out call: only what is of another kind altogether (another language, say) is refused.
     floor = nearest[0] - (1.0 - nearest[0]) if nearest else -1.0
     temperature = _temperatures(_batched(words, hold, heads), heads)
@@ -121,9 +121,14 @@ def _mix(learn: Sequence[Example], hold: Sequence[Example]) -> dict[str, dict[st
     return out
 
 
-def _likeness(words: Words, example: Example, heads: Heads) -> Tensor:
-    last = heads.get_buffer("seen").shape[1]
-    return torch.nn.functional.normalize(words.features([turn.text for turn in example.turns])[:, -last:].mean(0), dim=0)
+def _likenesses(words: Words, calls: Sequence[Example], heads: Heads) -> Tensor:
+    """Mean last-layer embedding of each call, unit length, (calls, hidden)."""
+    out = [heads.get_buffer("seen").new_zeros(0, heads.get_buffer("seen").shape[1])]
+    for start in range(0, len(calls), _HELD_AT_ONCE):
+        part = calls[start : start + _HELD_AT_ONCE]
+        features = words.features([turn.text for call in part for turn in call.turns])[:, -out[0].shape[1] :]
+        out.append(functional.normalize(torch.stack([one.mean(0) for one in torch.split(features, [len(call.turns) for call in part])]), dim=1))
+    return torch.cat(out)
 
 
 class _Descent:

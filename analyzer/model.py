@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 CONFIG: Final = "config.json"
 FILES: Final = ("encoder.safetensors", "heads.safetensors", "tokenizer.json")
+_HUB: Final = "hf:"
 _PICKLES: Final = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 #: How many of the customer's last turns the closing is read from, and of the first the opening.
 CLOSING_TURNS: Final = 5
@@ -249,15 +251,22 @@ def load_model(name: str = "default") -> ConversationModel:
 
 def stamp_of(directory: Path) -> str:
     """A model's name and the first 12 hex digits of its contents' SHA-256, as its scores carry it."""
-    return f"{directory.name}@sha256:{contents_digest(directory)[:12]}"
+    name = directory.name
+    if directory.parent.name == "snapshots":  # how the hub's cache keeps models--ORGANISATION--NAME/snapshots/REVISION
+        name = directory.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return f"{name}@sha256:{contents_digest(directory)[:12]}"
 
 
 def find_model(name: str) -> Path:
-    """The directory of a shipped model's name or of a path.
+    """The directory of a shipped model's name, of a path, or of a repository on the Hugging Face hub (`hf:org/name`, `hf:org/name@revision`).
+
+    Such a repository is fetched, with a progress bar, if it was not before; nothing else touches the network.
 
     Raises:
-        ModelError: there is none; the shipped names are said.
+        ModelError: there is none; the shipped names are said. Or it cannot be fetched.
     """
+    if name.startswith(_HUB):
+        return _from_hub(name)
     shipped = models_dir() / name
     if name and Path(name).name == name and (shipped / CONFIG).is_file():
         return shipped
@@ -268,8 +277,21 @@ def find_model(name: str) -> Path:
     raise ModelError(
         f"{name!r} is not a model directory",
         where="--model",
-        do=f"Give a shipped name ({names}) or the path of a directory written by `analyzer train`.",
+        do=f"Give a shipped name ({names}), the path of a directory written by `analyzer train`, or hf:ORGANISATION/NAME.",
     )
+
+
+def _from_hub(name: str) -> Path:
+    from analyzer.hub import cached, fetch
+
+    repository, _, revision = name.removeprefix(_HUB).partition("@")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) is None:
+        raise ModelError(f"{name!r} names no repository", where="--model", do="Write hf:ORGANISATION/NAME, or hf:ORGANISATION/NAME@REVISION.")
+    try:
+        return cached(repository, revision or None) or fetch(repository, (CONFIG, *FILES, "README.md"), revision or None)
+    except OSError as error:
+        do = "Check the name; or fetch it on a connected machine and give the directory's path."
+        raise ModelError(f"{name!r} cannot be fetched: {error}", where="--model", do=do) from None
 
 
 def check_model(directory: Path, files: tuple[str, ...] = FILES) -> dict[str, Any]:

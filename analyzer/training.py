@@ -1,4 +1,4 @@
-"""Labelled calls to a model directory: split, fit, calibrate, measure, and the card that says what came of it."""
+"""Labelled calls to a model directory: split, fit, write, measure beside the base, and have the card say what came of it."""
 
 from __future__ import annotations
 
@@ -12,36 +12,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from analyzer.card import Provenance, Source, TrainingReport, calibration, compare, slices, write_card
 from analyzer.config import digest
 from analyzer.errors import ModelError, TableError, UsageError
-from analyzer.evaluation import Agreement, Prediction, evaluate
+from analyzer.evaluation import Prediction, evaluate
 from analyzer.labels import LabelledCall, read_labels
 from analyzer.model import CONFIG, FILES, SCHEMA, check_model, contents_digest, find_model, load_model
 from analyzer.records import CAUSES, DIMENSIONS, LABELS
 
 if TYPE_CHECKING:
-    from analyzer.agreement import Interval
     from analyzer.examples import Example, Phrase
     from analyzer.fitting import Fitted, Schedule
+    from analyzer.model import ConversationModel
     from analyzer.network import Encoder, Heads
 
 _ENCODER_FILES: Final = ("encoder.safetensors", "tokenizer.json")
 _MIN_CALLS: Final = 20
 _SETTLING_EPOCHS: Final = 8
+#: Lent calls of this weight and more were labelled by raters; lighter ones say roughly what happened.
+_DECIDED: Final = 0.5
 #: So many of the encoder's layers are run once more over the whole call.
 _LISTENING: Final = 2
 #: Share of words misheard or lost in each further wording of a call.
 _ERRORS: Final = (0.06, 0.18)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where training data came from, for the model card."""
-
-    name: str
-    licence: str
-    calls: int
-    use: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +72,17 @@ class Lent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingReport:
-    """What a run gave: the directory, its stamp, how many calls served for what, and agreement on calls it never saw."""
+class _Parts:
+    """Which calls serve for what; `apart` where those that measure stood in a file of their own."""
 
-    directory: Path
-    stamp: str
-    epochs: int
-    calls: Mapping[str, int]
-    agreement: Mapping[str, Agreement]
+    learn: Sequence[LabelledCall]
+    hold: Sequence[LabelledCall]
+    measure: Sequence[LabelledCall]
+    apart: bool
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"learn": len(self.learn), "hold": len(self.hold), "measure": len(self.measure)}
 
 
 def train(
@@ -100,69 +96,102 @@ def train(
 ) -> TrainingReport:
     """Train from a labels file (see `labels.read_labels`) and write a complete model directory with its card.
 
-    `measure` is a second labels file, kept out of training, to measure on. `lent` is learnt from beside the labelled calls.
-    `progress(epoch, epochs, held_out_loss)` is called after each epoch. The same seed on the same machine gives the same model. A run that was
-    broken off left `OUT.unfinished.safetensors` beside the directory; called again with the same data and options it goes on from its last epoch.
+    `measure` is a second labels file, kept out of training, to measure on. A base that answers questions (that has heads) is measured on the same
+    calls, so that the report says what became better. `lent` is learnt from beside the labelled calls. `progress(epoch, epochs, held_out_loss)` is
+    called after each epoch. The same seed on the same machine gives the same model. A run that was broken off left `OUT.unfinished.safetensors`
+    beside the directory; called again with the same data and options it goes on from its last epoch.
 
     Raises:
         TableError: the labels cannot be read, are too few, or lack a question that the base model cannot answer either.
         ModelError: the base model is not usable.
         UsageError: the output directory holds something else.
     """
-    from analyzer.fitting import Schedule
+    chosen, lent = options or TrainingOptions(), lent or Lent()
+    parts = _parts(labels, measure, chosen)
+    if out.exists() and any(out.iterdir()) and not (out / CONFIG).is_file():
+        raise UsageError("the folder is not empty and holds no model", where=str(out), do="Give a new folder.")
+    base = find_model(chosen.base)
+    old = load_model(str(base)) if _has_heads(base) else None
+    kept = out.with_name(f"{out.name}.unfinished.safetensors")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    schedule = _schedule(chosen, kept, run=_identity(labels, base, chosen, lent))
+    fitted, config = _fit(base, parts, lent, chosen, schedule, progress=progress)
+    # Measured before anything is written: a model may be trained on in its own place.
+    before = None if old is None else _predictions(old, parts.measure, fitted.mix)
+    about = {"encoder_name": config["encoder_name"], "base": base.name, "seed": chosen.seed, "calls": parts.counts}
+    write_model(out, base, config["encoder"], fitted, about=about)
+    new = load_model(str(out))
+    after = _predictions(new, parts.measure)
+    report = TrainingReport(
+        directory=out,
+        stamp=new.stamp,
+        base=None if old is None else old.stamp,
+        epochs=fitted.epochs,
+        calls=parts.counts,
+        agreement=evaluate(parts.measure, after, seed=chosen.seed),
+        changes={} if before is None else compare(parts.measure, before, after, seed=chosen.seed),
+        calibration=calibration(parts.measure, after),
+        slices=slices(parts.measure, after),
+    )
+    write_card(report, _provenance(parts, chosen, lent))
+    kept.unlink(missing_ok=True)
+    return report
 
-    chosen = options or TrainingOptions()
+
+def _parts(labels: Path, measure: Path | None, options: TrainingOptions) -> _Parts:
     calls = read_labels(labels)
     if len(calls) < _MIN_CALLS:
         raise TableError(f"{len(calls)} labelled calls are too few to train on", where=str(labels), do=f"Label at least {_MIN_CALLS} calls.")
-    if out.exists() and any(out.iterdir()) and not (out / CONFIG).is_file():
-        raise UsageError("the folder is not empty and holds no model", where=str(out), do="Give a new folder.")
-    measured = list(read_labels(measure)) if measure is not None else []
-    shares = (chosen.hold_share, 0.0 if measured else chosen.measure_share)
-    learn, hold, test = _split(calls, shares, chosen.seed)
-    test = measured or test
-    base = find_model(chosen.base)
-    lent = lent or Lent()
-    kept = out.with_name(f"{out.name}.unfinished.safetensors")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    run = digest(
-        hashlib.sha256(labels.read_bytes()).hexdigest(),
-        contents_digest(base),
-        dataclasses.replace(chosen, base=""),
-        [len(lent.calls), len(lent.phrases)],
-    )
-    schedule = Schedule(
-        epochs=chosen.epochs,
-        patience=chosen.patience,
-        batch=chosen.batch,
-        learning_rate=chosen.learning_rate,
-        tuned_layers=chosen.tuned_layers,
-        seed=chosen.seed,
-        keep=kept,
+    measured = read_labels(measure) if measure is not None else ()
+    learn, hold, drawn = _split(calls, (options.hold_share, 0.0 if measured else options.measure_share), options.seed)
+    return _Parts(learn=learn, hold=hold, measure=measured or drawn, apart=bool(measured))
+
+
+def _identity(labels: Path, base: Path, options: TrainingOptions, lent: Lent) -> str:
+    """What a run that was broken off must share with one that takes it up."""
+    data = hashlib.sha256(labels.read_bytes()).hexdigest()
+    return digest(data, contents_digest(base), dataclasses.replace(options, base=""), [len(lent.calls), len(lent.phrases)])
+
+
+def _schedule(options: TrainingOptions, keep: Path, *, run: str) -> Schedule:
+    from analyzer.fitting import Schedule
+
+    return Schedule(
+        epochs=options.epochs,
+        patience=options.patience,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        tuned_layers=options.tuned_layers,
+        seed=options.seed,
+        keep=keep,
         run=run,
     )
-    fitted, config = _fit(base, (learn, hold, lent), chosen, schedule, progress)
-    about = {
-        "encoder_name": config["encoder_name"],
-        "base": base.name,
-        "seed": chosen.seed,
-        "calls": {"learn": len(learn), "hold": len(hold), "measure": len(test)},
-    }
-    write_model(out, base, config["encoder"], fitted, about=about)
-    model = load_model(str(out))
-    readings = model.read([call.transcript for call in test])
-    predictions = [
+
+
+def _predictions(
+    model: ConversationModel, calls: Sequence[LabelledCall], mix: Mapping[str, Mapping[str, float]] | None = None
+) -> list[dict[str, Prediction]]:
+    """What a model answers; with the `mix` of labels that another one learnt from, as if its own calls had been mixed so."""
+    shares = {label: share for held in (mix or {}).values() for label, share in held.items() if label != "neutral"}  # neutral has the rest
+    return [
         {
             name: Prediction(probabilities=reading.probabilities[name], abstained=name in reading.abstain, evidence=_heaviest(reading.weights[name]))
             for name in DIMENSIONS
         }
-        for reading in readings
+        for reading in model.read([call.transcript for call in calls], shares=shares)
     ]
-    agreement = evaluate(test, predictions, seed=chosen.seed)
-    report = TrainingReport(directory=out, stamp=model.stamp, epochs=fitted.epochs, calls=about["calls"], agreement=agreement)
-    (out / "README.md").write_text(_card(chosen, report, lent=lent, measured_apart=bool(measured)), encoding="utf-8")
-    kept.unlink(missing_ok=True)
-    return report
+
+
+def _provenance(parts: _Parts, options: TrainingOptions, lent: Lent) -> Provenance:
+    own = sum(parts.counts.values()) - (len(parts.measure) if parts.apart else 0)
+    return Provenance(
+        sources=(dataclasses.replace(options.own, calls=own), *options.sources),
+        lent=len(lent.calls),
+        phrases=len(lent.phrases),
+        tuned_layers=options.tuned_layers,
+        seed=options.seed,
+        measured_apart=parts.apart,
+    )
 
 
 def _heaviest(weights: Sequence[float]) -> tuple[int, ...]:
@@ -236,35 +265,51 @@ def _write_config(directory: Path, config: Mapping[str, Any], names: Iterable[st
 
 def _fit(
     base: Path,
-    given: tuple[Sequence[LabelledCall], Sequence[LabelledCall], Lent],
+    parts: _Parts,
+    lent: Lent,
     options: TrainingOptions,
     schedule: Schedule,
+    *,
     progress: Callable[[int, int, float], None] | None,
 ) -> tuple[Fitted, dict[str, Any]]:
     from analyzer.fitting import fit
     from analyzer.network import Encoder
 
-    learn, hold, lent = given
-    headless = not (base / "heads.safetensors").is_file()
+    headless = not _has_heads(base)
     config = check_model(base, _ENCODER_FILES if headless else FILES)
     encoder = Encoder(base, config["encoder"])
     if headless or options.fresh:
         for name in DIMENSIONS:
-            if not any(name in call.labels for call in (*learn, *hold)):
+            if not any(name in call.labels for call in (*parts.learn, *parts.hold)):
                 raise TableError(f"no call is labelled for {name}", where="labels", do="Label some, or train from a model that answers it.")
         heads = fresh_heads(encoder, config["encoder"], hidden=options.hidden, seed=options.seed)
     else:
         heads = load_model(str(base)).heads
-    examples = [example for call in learn for example in to_examples(call, wordings=options.wordings, seed=options.seed)]
-    held = [to_examples(call, wordings=0, seed=options.seed)[0] for call in hold]
+    examples = [example for call in parts.learn for example in to_examples(call, wordings=options.wordings, seed=options.seed)]
+    held = [to_examples(call, wordings=0, seed=options.seed)[0] for call in parts.hold]
     fitted = fit([*examples, *lent.calls], held, encoder, heads, schedule=schedule, phrases=lent.phrases, progress=progress)
     if not schedule.tuned_layers:
         return fitted, config
-    # The encoder has learned; the heads learn once more on it as it now is, each to its own best.
+    # The encoder has learned; the heads learn once more on it as it now is, each to its own best, from what raters decided, in one wording each.
     settling = dataclasses.replace(
         schedule, tuned_layers=0, epochs=_SETTLING_EPOCHS, batch=2 * schedule.batch, learning_rate=0.6 * schedule.learning_rate, keep=None
     )
-    return fit([*examples, *lent.calls], held, encoder, heads, schedule=settling, progress=progress), config
+    decided = [*_one_wording(examples, options.seed), *(call for call in lent.calls if call.weight >= _DECIDED)]
+    return fit(decided, held, encoder, heads, schedule=settling, progress=progress), config
+
+
+def _one_wording(examples: Sequence[Example], seed: int) -> list[Example]:
+    rng = random.Random(seed)  # noqa: S311 - reproducible sampling, no secret
+    takes: dict[str, list[int]] = {}
+    for example in examples:
+        takes.setdefault(example.group, []).append(example.take)
+    drawn = {group: rng.choice(sorted(set(of_group))) for group, of_group in takes.items()}
+    return [example for example in examples if example.take == drawn[example.group]]
+
+
+def _has_heads(base: Path) -> bool:
+    """Whether a base answers questions; one without heads is an encoder to start from."""
+    return (base / "heads.safetensors").is_file()
 
 
 def fresh_heads(encoder: Encoder, config: dict[str, Any], *, hidden: int, seed: int) -> Heads:
@@ -312,36 +357,3 @@ def _split(
     if not parts[0]:
         raise TableError("all calls are of one customer", where="labels", do="Give calls of several customers, so that some can be held out.")
     return parts[0], parts[1], parts[2]
-
-
-def _card(options: TrainingOptions, report: TrainingReport, *, lent: Lent, measured_apart: bool) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    def show(figures: Mapping[str, Interval], name: str) -> str:
-        figure = figures.get(name)
-        if figure is None:
-            return "n/a"
-        return f"{figure.value:.3f}" + (f" ({figure.low:.3f} to {figure.high:.3f})" if figure.low is not None else "")
-
-    # Markdown, not HTML: escaping would spell out the characters of the names.
-    environment = Environment(loader=PackageLoader("analyzer"), undefined=StrictUndefined, autoescape=False)  # noqa: S701
-    config = json.loads((report.directory / CONFIG).read_text(encoding="utf-8"))
-    total = report.calls["learn"] + report.calls["hold"] + (0 if measured_apart else report.calls["measure"])
-    return (
-        environment.get_template("model_card.md").render(
-            name=report.directory.name,
-            encoder=config["encoder_name"],
-            stamp=report.stamp,
-            sources=[dataclasses.replace(options.own, calls=total), *options.sources],
-            calls=report.calls,
-            measured_apart=measured_apart,
-            lent=len(lent.calls),
-            phrases=len(lent.phrases),
-            tuned_layers=options.tuned_layers,
-            seed=options.seed,
-            epochs=report.epochs,
-            agreement=report.agreement,
-            show=show,
-        )
-        + "\n"
-    )

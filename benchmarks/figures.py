@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from analyzer import scoring
 from analyzer.agreement import auc, bootstrap, confusion, expected_calibration_error, macro_f1, mean_of_top, precision_at_recall
+from analyzer.config import PrevalenceSettings, Settings
 from analyzer.model import ConversationModel, load_model
 from analyzer.records import DIMENSIONS, LABELS, CallInfo, Transcript, Turn
 
@@ -85,8 +86,8 @@ def call_of(row: Row, *, other: str = "unknown") -> Call:
     return tuple(Turn(speaker=names.get(turn["speaker"], turn["speaker"]), text=turn["text"]) for turn in row["turns"])
 
 
-def model_predictor(model: ConversationModel) -> Predictor:
-    """A conversation model as a predictor: the product's scores by its default settings; of single sentences their tone."""
+def model_predictor(model: ConversationModel, settings: Settings | None = None) -> Predictor:
+    """A conversation model as a predictor: the product's scores, by default settings if none are given; of single sentences their tone."""
 
     def predict(calls: Sequence[Call]) -> list[Answer]:
         if all(len(call) == 1 for call in calls):
@@ -97,7 +98,7 @@ def model_predictor(model: ConversationModel) -> Predictor:
                 probabilities={name: scored.judgement(name).probabilities for name in (*DIMENSIONS, "opening")},
                 abstained=frozenset(name for name in (*DIMENSIONS, "opening") if scored.judgement(name).abstained),
             )
-            for scored in scoring.score(transcripts, model)
+            for scored in scoring.score(transcripts, model, settings)
         ]
 
     return predict
@@ -111,6 +112,10 @@ def _tones(model: ConversationModel, texts: Sequence[str]) -> list[dict[str, flo
         features = model.heads.standardise(model.encoder.encode(texts))
         polite, felt = (model.heads.tones[name](features) for name in ("politeness", "feelings"))
     return [{"polite": float(p), "pleased": float(f[0] - f[1])} for p, f in zip(polite[:, 0], felt, strict=True)]
+
+
+#: Labels as common as they were in training: for calls that were written or chosen so that every label is common.
+AS_TRAINED: Final = Settings(prevalence=PrevalenceSettings(discourteous=0, courteous=0, grumbling=0, singing=0))
 
 
 def load_predictor(name: str) -> Predictor:

@@ -1,6 +1,6 @@
 """Measures one model against people: talk from elsewhere, the project's own calls, contrast pairs. Nothing of it is trained on.
 
-    python benchmarks/model_elsewhere.py --public FOLDER [--own dev.jsonl] [--pairs FILE ...] [--model default] [--json FILE]
+    python benchmarks/model_elsewhere.py --public FOLDER [--own dev.jsonl] [--pairs FILE ...] [--model default] [--as-trained] [--json FILE]
 
 What each figure means stands in `figures.py`; FOLDER holds the public sets, whichever are there.
 """
@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from figures import Figure, measure, model_predictor, read_sets, write_figures
+from figures import AS_TRAINED, Figure, measure, model_predictor, read_sets, write_figures
 
 from analyzer.model import load_model
 
@@ -35,11 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sets_arguments(parser)
     parser.add_argument("--model", default="default")
+    parser.add_argument("--as-trained", action="store_true", help="take labels to be as common as in training, not as in the field")
     parser.add_argument("--json", type=Path, help="also write the figures here, as model_table.py reads them")
     given = parser.parse_args()
     model = load_model(given.model)
     print(model.stamp)
-    figures = measure(model_predictor(model), read_sets(given.public, given.own, given.pairs))
+    figures = measure(model_predictor(model, AS_TRAINED if given.as_trained else None), read_sets(given.public, given.own, given.pairs))
     if not figures:
         parser.error("there is nothing to measure on: give --public, --own or --pairs")
     show(figures)

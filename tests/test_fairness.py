@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import tomllib
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -13,8 +16,10 @@ from analyzer.fairness import Shift, reworded, shifts, versions
 from analyzer.labels import LabelledCall
 from analyzer.records import Transcript
 from tests.builders import transcript
+from tests.conftest import ROOT
 
 WORDINGS = {f"{one.kind}/{one.name}": one for one in versions()}
+RULES = tomllib.loads((ROOT / "analyzer" / "data" / "fairness.toml").read_text(encoding="utf-8"))
 
 
 def texts(name: str, *said: str, speaker: str = "customer") -> list[str]:
@@ -30,16 +35,26 @@ def texts(name: str, *said: str, speaker: str = "customer") -> list[str]:
         ("names/slavic", "My name is [NAME].", "My name is Wojciech."),
         ("names/slavic", "my name is [NAME]", "my name is wojciech"),
         ("names/slavic", "my card is [CARD]", "my card is [CARD]"),
-        ("phrasing/dropped_articles", "The parcel is in a box at 9 a.m.", "Parcel is in box at 9 a.m."),
-        ("phrasing/dropped_articles", "the", "the"),
+        ("names/arabic", "Emily's phone, not emily’s.", "Fatima's phone, not fatima’s."),
+        ("names/arabic", "Emilyn and Anne-Emily wrote to emily@post.com.", "Emilyn and Anne-Emily wrote to emily@post.com."),
+        ("phrasing/dropped_words", "The parcel is in a box at 9 a.m.", "Parcel is in box at 9 a.m."),
+        ("phrasing/dropped_words", "the", "the"),
+        ("phrasing/dropped_words", "only a few came, a day late, l a nine", "only a few came, a day late, l a nine"),
+        ("phrasing/dropped_words", "we were waiting for you for two weeks", "we were waiting you for two week"),
         ("phrasing/second_language", "Can you tell me the date?", "Please to tell me the date?"),
         ("phrasing/second_language", "i want a refund", "i am wanting a refund"),
         ("phrasing/second_language", "I’ve been waiting", "I am waiting"),
+        ("phrasing/second_language", "I'd like to know what it is", "I am wanting to know what is it"),
+        ("phrasing/second_language", "When can you tell me?", "When can you tell me?"),
+        ("phrasing/second_language", "Did you receive it? I was disappointed.", "Did you received it? I was disappointed."),
         ("spelling/scots", "I don't know", "I dinnae ken"),
         ("spelling/scots", "i dont know", "i dinnae ken"),
         ("spelling/northern_english", "Nothing came.", "Nowt came."),
         ("spelling/american_vernacular", "It isn't working", "It ain't workin"),
+        ("spelling/american_vernacular", "We were not going to better it", "We was not goin to better it"),
+        ("spelling/american_vernacular", "you should have a look", "you should have a look"),
         ("control/synonyms", "Okay, maybe.", "Ok, perhaps."),
+        ("control/synonyms", "Sorry about that, each other, about two weeks.", "Sorry about that, each other, around two weeks."),
     ],
 )
 def test_words_are_changed_as_the_file_says(name: str, before: str, after: str) -> None:
@@ -61,15 +76,22 @@ def test_no_text_breaks_a_rewording(said: list[str], name: str) -> None:
     assert [bool(text.strip()) for text in after] == [bool(text.strip()) for text in said]
 
 
-def test_every_origin_has_names_of_its_own() -> None:
-    said = [
-        " ".join(texts(f"names/{one.name}", "Emily Thomas Claire Andrew Susan Stephen Hannah Matthew Julie Simon"))
-        for one in versions()
-        if one.kind == "names"
-    ]
-    words = " ".join(said).split()
-    assert len(words) == 10 * len(said)
-    assert len(set(words)) == len(words)
+def test_every_list_is_long_enough_to_tell_and_no_name_stands_in_two() -> None:
+    english, *others = (one["given"] for one in RULES["names"])
+    assert len(english) >= 15
+    said = [" ".join(texts(f"names/{one.name}", " ".join(english))).split() for one in versions() if one.kind == "names"]
+    assert said == others
+    names = [name for given in (english, *others) for name in given]
+    assert len(set(names)) == len(names) == len(english) * (1 + len(others))
+    assert {one["name"]: len(one["replace"]) for one in RULES["wording"] if len(one["replace"]) < 15} == {}
+
+
+@pytest.mark.parametrize("glued", ["q{}", "{}q", "semi-{}", "{}-like", "x@{}", "{}.uk"])
+def test_only_whole_words_are_changed(glued: str) -> None:
+    calls = [json.loads(line) for line in (ROOT / "tests" / "data" / "labelled_calls.jsonl").read_text(encoding="utf-8").splitlines()]
+    said = [re.sub(r"[\w'’]+", lambda word: glued.format(word[0]), turn["text"]) for call in calls for turn in call["turns"]]
+    for name in WORDINGS:
+        assert texts(name, *said) == said, name
 
 
 def predicted(worst: float, abstained: bool = False) -> Mapping[str, Prediction]:
@@ -115,7 +137,7 @@ def test_a_score_that_minds_spelling_is_found_out_with_its_interval() -> None:
     assert low is not None
     assert high is not None
     assert 0 <= low < 0.4 < high <= 0.8
-    assert found["phrasing/dropped_articles"].n == 0
+    assert found["phrasing/dropped_words"].n == 0
 
 
 def test_an_answer_that_becomes_an_abstention_is_a_flip() -> None:

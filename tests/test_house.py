@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "analyzer"
 #: Lower layers first; a module imports only from layers below its own, or from its own package.
 LAYERS = [
-    {"records", "wire", "errors", "config", "spoken", "deadlines"},
+    {"records", "wire", "errors", "config", "spoken", "deadlines", "hub"},
     {"sound", "_decoder", "network", "abstention", "redaction", "cues", "readers", "examples"},
     {"audio"},
     {"voices"},
     {"speakers"},
     {"asr", "model", "outcomes", "scorecard", "labels", "agreement"},
     {"scoring", "effects", "evaluation", "augmentation", "batches"},
-    {"store", "fitting", "report", "fairness"},
+    {"store", "fitting", "report", "fairness", "card"},
     {"training"},
     {"engines"},
     {"pipeline", "reviews"},

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -357,3 +360,41 @@ def test_what_is_no_model_directory_is_said(name: str) -> None:
     with pytest.raises(ModelError, match="not a model directory") as caught:
         load_model(name)
     assert "default" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face cache that holds one fetched repository, the shipped model as hf:acme/quality."""
+    home = tmp_path_factory.mktemp("hub")
+    kept = home / "models--acme--quality"
+    shutil.copytree(models_dir() / "default", kept / "snapshots" / ("a" * 40))
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("a" * 40)
+    return home
+
+
+def _find(name: str, cache: Path) -> str:
+    """What a process that reaches no hub makes of a model's name: its stamp, or the error."""
+    code = "import sys\nfrom analyzer.model import *\ntry: print(stamp_of(find_model(sys.argv[1])))\nexcept ModelError as error: print(error)"
+    unreachable = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, env=unreachable, check=True, timeout=120)
+    return done.stdout.strip()
+
+
+def test_a_model_of_the_hub_is_taken_from_the_cache_and_named_after_its_repository(hub_cache: Path) -> None:
+    assert _find("hf:acme/quality", hub_cache).startswith("acme/quality@sha256:")
+    assert _find("hf:acme/quality@main", hub_cache) == _find("hf:acme/quality", hub_cache)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("hf:acme/other", "'hf:acme/other' cannot be fetched: "),
+        ("hf:acme", "'hf:acme' names no repository"),
+        ("hf:../../etc/passwd", "names no repository"),
+        # A path that does not exist is a mistyped path: nothing is looked up on the network for it.
+        ("acme/quality", "'acme/quality' is not a model directory"),
+    ],
+)
+def test_a_model_that_cannot_be_had_says_why(name: str, says: str, hub_cache: Path) -> None:
+    assert says in _find(name, hub_cache)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 from analyzer.errors import EngineError
+from analyzer.hub import fetch
 
 #: What CTranslate2 and faster-whisper need; without `tokenizer.json` faster-whisper would go to the network for one.
 _FOLDER_FILES: Final = ("model.bin", "config.json", "tokenizer.json")
@@ -53,21 +53,11 @@ def fetch_faster(name: str) -> Path:
     where = f"whisper:{name}"
     if name not in _faster_names():
         raise EngineError("is not a Whisper that can be fetched", where=where, do=f"Known names: {', '.join(_faster_names())}.")
-    import huggingface_hub
     from faster_whisper.utils import _MODELS
-    from tqdm.auto import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]
-        """A progress bar on a terminal, nothing in a pipe."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)  # the hub's own bar takes it, tqdm does not
-            super().__init__(*args, **kwargs | {"disable": not sys.stderr.isatty()})
-
-    patterns = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
     try:
-        return Path(huggingface_hub.snapshot_download(_MODELS[name], allow_patterns=patterns, tqdm_class=Bar))
-    except Exception as error:  # the hub's client raises its own, requests', httpx' and OS errors
+        return fetch(_MODELS[name], ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"))
+    except OSError as error:
         raise _cannot_fetch(where, error) from error
 
 

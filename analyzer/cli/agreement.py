@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from analyzer.cli import show
 from analyzer.cli.show import Format
+from analyzer.config import PrevalenceSettings, Settings
+from analyzer.errors import ConfigError
 from analyzer.records import dumps, plain
 
 if TYPE_CHECKING:
     from analyzer.agreement import Interval
-    from analyzer.evaluation import Agreement, GroupAgreement, Retrieval
+    from analyzer.evaluation import Agreement, GroupAgreement, LabelShare, Retrieval
     from analyzer.fairness import Shift
 
 _MOST_CALLS: Final = 10
+#: A share of fewer rated calls is not offered for the settings.
+_FEWEST_FOR_SETTINGS: Final = 30
+_CONDITION: Final = """\
+# Holds only if the rated calls were drawn at random from the calls that will be scored:
+# calls picked because a score was suspicious make it wrong."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +32,7 @@ class Evaluation:
     """All that one run of `evaluate` found; `groups` and `fairness` are `None` where they were not asked for."""
 
     agreement: Mapping[str, Agreement]
+    shares: Sequence[LabelShare]
     retrieval: Sequence[Retrieval]
     groups: Sequence[GroupAgreement] | None = None
     fairness: Sequence[Shift] | None = None
@@ -32,7 +40,13 @@ class Evaluation:
     @property
     def parts(self) -> dict[str, Sequence[Any]]:
         """The records by the name of their part."""
-        own = {"agreement": tuple(self.agreement.values()), "retrieval": self.retrieval, "group": self.groups, "fairness": self.fairness}
+        own = {
+            "agreement": tuple(self.agreement.values()),
+            "prevalence": self.shares,
+            "retrieval": self.retrieval,
+            "group": self.groups,
+            "fairness": self.fairness,
+        }
         return {name: records for name, records in own.items() if records is not None}
 
 
@@ -83,12 +97,52 @@ def _tables(found: Evaluation) -> Iterator[str]:
     ]
     if wrong:
         yield show.table("Where they differ", ("dimension", "raters say", "score says", "calls", "which"), wrong)
+    if found.shares:
+        yield _shares_table(found.shares)
+        yield prevalence_block(found.shares)
     if found.retrieval:
         yield _retrieval_table(found.retrieval)
     if found.groups is not None:
         yield _group_table(found.groups)
     if found.fairness is not None:
         yield _fairness_table(found.fairness)
+
+
+def _shares_table(shares: Sequence[LabelShare]) -> str:
+    rows = [[one.label, one.count, one.n, _cell(one.share, ".3f"), one.disputed] for one in shares]
+    return show.table(
+        "How common labels are among the rated calls (95 % interval)", ("label", "calls", "of rated calls", "share", "disputed, left out"), rows
+    )
+
+
+def prevalence_block(shares: Sequence[LabelShare]) -> str:
+    """The shares as a `[prevalence]` section for the settings, with the condition under which it holds; what cannot stand there, with its reason."""
+    lines, reasons = [], []
+    for one in shares:
+        value, remark = one.share.value, f"{one.count} of {one.n} rated calls, {_cell(one.share, '.3f')}"
+        if one.count == 0 and one.share.high is not None:
+            # The Wilson interval's middle, since the settings read 0 as "as in training".
+            value, remark = one.share.high / 2, remark + "; the interval's middle, for 0 means: as in training"
+        if one.disputed:
+            remark += f"; {one.disputed} disputed left out"
+        entry = f"{one.label} = {value:.3g}"
+        if one.n < _FEWEST_FOR_SETTINGS:
+            reasons.append(f"# {one.label}: {one.n} rated calls are too few, {_FEWEST_FOR_SETTINGS} are needed")
+        elif refusal := _refusal(one.label, value):
+            reasons.append(f"# {entry} is refused: {refusal}")
+        else:
+            lines.append(f"{entry}  # {remark}")
+    if not lines:
+        return "\n".join(["No [prevalence] for the settings:", *reasons, ""])
+    return "\n".join(["For the settings (--config):", "", "[prevalence]", _CONDITION, *lines, *reasons, ""])
+
+
+def _refusal(label: str, value: float) -> str | None:
+    try:
+        Settings(prevalence=dataclasses.replace(PrevalenceSettings(), **{label: value}))
+    except ConfigError as error:
+        return error.do
+    return None
 
 
 def _retrieval_table(retrieval: Sequence[Retrieval]) -> str:
@@ -138,10 +192,19 @@ def _rows(found: Evaluation) -> Iterator[dict[str, Any]]:
 
     for one in found.agreement.values():
         yield from rows("agreement", one.dimension, "", one.n, {**one.figures, **one.selective})
+        whole = {"part": "agreement", "dimension": one.dimension, "subject": "", "calls": one.n}
+        yield {**whole, "figure": "abstained_share", "value": plain(one.abstained_share)}
         for label, held in one.by_label.items():
             yield from rows("label", one.dimension, label, one.support[label], held)
         if one.rated_twice:
             yield from rows("raters", one.dimension, "", one.rated_twice, one.raters)
+        for label, counts in one.confusion.items():
+            head = {"part": "confusion", "dimension": one.dimension, "subject": label, "calls": one.support[label]}
+            for other, count in counts.items():
+                which = ", ".join(one.wrong_calls[label].get(other, ())) or None
+                yield {**head, "figure": other, "value": count, "which": which}
+    for share in found.shares:
+        yield from rows("prevalence", share.dimension, share.label, share.n, {"share": share.share})
     for worst in found.retrieval:
         yield from rows("retrieval", "", f"at least {worst.at_least}", worst.n, worst.figures)
     for group in found.groups or ():

@@ -1,20 +1,24 @@
-"""The verbs about what is installed and kept: models, store, doctor."""
+"""The verbs about what is made, installed and kept: train, models, store, doctor."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from analyzer.cli import show
-from analyzer.cli.options import ConfigFile, Form, Output, StoreUrl, settings
-from analyzer.cli.show import print_rows
+from analyzer.cli.options import ConfigFile, Form, Output, Quiet, StoreUrl, settings
+from analyzer.cli.show import Format, print_rows
 from analyzer.errors import AnalyzerError, UsageError
+
+if TYPE_CHECKING:
+    from analyzer.card import TrainingReport
 
 models = typer.Typer(help="The models that are here, and fetching a Whisper.", no_args_is_help=True, rich_markup_mode=None)
 store_verbs = typer.Typer(help="The store of calls.", no_args_is_help=True, rich_markup_mode=None)
@@ -23,9 +27,74 @@ Name = Annotated[str, typer.Argument(help="default, whisper:NAME, openai-whisper
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the app."""
+    app.command("train")(train)
     app.add_typer(models, name="models")
     app.add_typer(store_verbs, name="store")
     app.command("doctor")(doctor)
+
+
+def train(
+    labels: Annotated[Path, typer.Argument(help="Labelled calls (JSON Lines): a transcript a line with its labels.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new model; made when it is not there.")],
+    base: Annotated[str, typer.Option("--model", help="Model to start from: default, a model directory, or hf:ORG/NAME.")] = "default",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start from the base's encoder only, not from what it has learned of calls.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same model on the same machine.")] = 0,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; training stops early when held-out calls get no better.")] = 40,
+    tune_layers: Annotated[
+        int, typer.Option("--tune-layers", min=0, max=6, help="Upper layers of the encoder that learn too: slow, for a thousand calls and more.")
+    ] = 0,
+    form: Form = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a conversation model on calls that people rated, and write its card with figures on calls it never saw."""
+    from analyzer.training import TrainingOptions, train
+
+    def progress(epoch: int, most: int, loss: float) -> None:
+        show.note(f"epoch {epoch} of at most {most}: held-out loss {loss:.4f}")
+
+    options = TrainingOptions(base=base, fresh=fresh, seed=seed, epochs=epochs, tuned_layers=tune_layers)
+    report = train(labels, output, options, progress=None if quiet else progress)
+    _print_trained(report, form)
+
+
+def _print_trained(report: TrainingReport, form: Format | None) -> None:
+    from analyzer.cli.agreement import agreement_table
+
+    chosen = form or (Format.table if sys.stdout.isatty() else Format.json)
+    told = report.to_json()
+    if chosen is Format.table:
+        parts = [f"{report.stamp} in {report.directory}", agreement_table(report.agreement)]
+        if report.changes:
+            parts += [_changes_table(report), *(one.sentence for one in report.changes.values())]
+        show.emit("\n".join(parts), None)
+    elif chosen is Format.csv:
+        show.emit(show.rows_csv(_trained_rows(told)), None)
+    else:
+        show.emit(show.objects([told], chosen), None)
+
+
+def _changes_table(report: TrainingReport) -> str:
+    """Figures down, dimensions across."""
+    from analyzer.card import shown
+
+    changes = report.changes.values()
+    rows: list[list[object]] = [["calls", *(one.n for one in changes)]]
+    for name in ("macro_f1", "accuracy", "ece"):
+        rows.append([f"{name} before", *(shown(one.before[name], ".2f") for one in changes)])
+        rows.append([f"{name} after", *(shown(one.after[name], ".2f") for one in changes)])
+    rows.append(["macro_f1 difference", *(shown(one.difference, "+.2f") for one in changes)])
+    return show.table(f"Beside {report.base} on the same calls (95 % interval)", ("figure", *report.changes), rows)
+
+
+def _trained_rows(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Flat rows, one a figure."""
+    for dimension, one in told["agreement"].items():
+        for name, figure in one["figures"].items():
+            yield {"part": "agreement", "dimension": dimension, "calls": one["calls"], "figure": name, **figure}
+    for dimension, one in told["changes"].items():
+        for part in ("before", "after", "difference"):
+            for name, figure in one[part].items():
+                yield {"part": part, "dimension": dimension, "calls": one["calls"], "figure": name, **figure}
 
 
 @models.command("list")

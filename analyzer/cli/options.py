@@ -16,7 +16,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file
 Asr = Annotated[
     str | None, typer.Option("--asr", help="Speech engine: auto, whisper:NAME or :PATH, openai-whisper:NAME or :PATH, pocketsphinx, transcript.")
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Conversation model: default, or a model directory.")]
+Model = Annotated[str | None, typer.Option("--model", help="Conversation model: default, a model directory, or hf:ORG/NAME.")]
 AgentChannel = Annotated[int | None, typer.Option("--agent-channel", min=0, max=1, help="The agent's channel; else it is told from the words.")]
 Form = Annotated[Format | None, typer.Option("--format", help="table on a terminal, json in a pipe, unless named.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]

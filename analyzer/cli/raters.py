@@ -1,4 +1,4 @@
-"""The verbs about people's ratings and rules: train, evaluate, scorecard."""
+"""The verbs about people's ratings and rules: evaluate, scorecard."""
 
 from __future__ import annotations
 
@@ -12,46 +12,20 @@ import typer
 from analyzer.cli import show
 from analyzer.cli.options import ConfigFile, Form, Jobs, Model, Output, Quiet, settings
 from analyzer.cli.show import print_rows
-from analyzer.errors import InputError
+from analyzer.errors import InputError, UsageError
 from analyzer.records import DIMENSIONS, CallScore, Failure, Transcript
 
 if TYPE_CHECKING:
     from analyzer.evaluation import Prediction
     from analyzer.pipeline import Analyzer
 
-Labels = Annotated[Path, typer.Argument(help="Labelled calls (JSON Lines): a transcript a line with its labels.")]
 scorecard_verbs = typer.Typer(help="A team's own questions, in TOML.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the app."""
-    app.command("train")(train)
     app.command("evaluate")(evaluate)
     app.add_typer(scorecard_verbs, name="scorecard")
-
-
-def train(
-    labels: Labels,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new model; made when it is not there.")],
-    base: Annotated[str, typer.Option("--model", help="Model to start from: default, or a model directory.")] = "default",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start from the base's encoder only, not from what it has learned of calls.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same model on the same machine.")] = 0,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; training stops early when held-out calls get no better.")] = 40,
-    tune_layers: Annotated[
-        int, typer.Option("--tune-layers", min=0, max=2, help="Upper layers of the encoder that learn too: slow, for a thousand calls and more.")
-    ] = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Train a conversation model on calls that people rated, and write its card with figures on calls it never saw."""
-    from analyzer.cli.agreement import agreement_table
-    from analyzer.training import TrainingOptions, train
-
-    def progress(epoch: int, most: int, loss: float) -> None:
-        show.note(f"epoch {epoch} of at most {most}: held-out loss {loss:.4f}")
-
-    options = TrainingOptions(base=base, fresh=fresh, seed=seed, epochs=epochs, tuned_layers=tune_layers)
-    report = train(labels, output, options, progress=None if quiet else progress)
-    show.emit(f"{report.stamp} in {report.directory}\n{agreement_table(report.agreement)}", None)
 
 
 def evaluate(
@@ -68,12 +42,16 @@ def evaluate(
 ) -> None:
     """Say how well the scores agree with people who rated the same calls, with intervals."""
     from analyzer.cli.agreement import Evaluation, print_evaluation
-    from analyzer.evaluation import by_group, retrieve
+    from analyzer.evaluation import by_group, column_values, label_shares, retrieve
     from analyzer.evaluation import evaluate as agree
     from analyzer.labels import read_labels
     from analyzer.pipeline import Analyzer, Recipe
 
     rated = read_labels(labels, transcripts)
+    if group is not None:
+        column_values(rated, group)  # a slip is said before the scoring, not after
+    if output is not None and not output.parent.is_dir():
+        raise UsageError("cannot be written: there is no such folder", where=str(output), do="Make the folder, or give another path.")
     analyzer = Analyzer(Recipe(settings=settings(config, model=model)))
     _ = analyzer.model
     score = partial(_predictions, analyzer, jobs)
@@ -89,6 +67,7 @@ def evaluate(
         shifted = shifts(rated, made, score)
     found = Evaluation(
         agreement=agree(rated, made),
+        shares=label_shares(rated),
         retrieval=[one for at_least in (1, 2) if (one := retrieve(rated, made, at_least=at_least)) is not None],
         groups=None if group is None else by_group(rated, made, group),
         fairness=shifted,
