@@ -24,7 +24,7 @@ _CUES: Final[Mapping[str, tuple[str, ...]]] = {
 _FLAGS: Final = {"complaint", "churn_signal", "value_signal", "repeat_contact", "vulnerability", "opt_out", "disclosure", "id_check", "no_no"}
 _EVIDENCE_TURNS: Final = 3
 #: Raise it when the rules of this module or of `abstention` change: stored scores are then made again from the stored words.
-REVISION: Final = 2
+REVISION: Final = 3
 
 
 def score(transcripts: Sequence[Transcript], model: ConversationModel, settings: Settings | None = None) -> list[CallScore]:
