@@ -300,7 +300,9 @@ def test_the_stamp_names_the_contents(model: ConversationModel) -> None:
 
 def test_shipped_files_are_small_and_plain() -> None:
     files = list((models_dir() / "default").iterdir())
-    assert {"config.json", "encoder.safetensors", "heads.safetensors", "tokenizer.json", "README.md"} == {file.name for file in files}
+    assert {"config.json", "encoder.safetensors", "heads.safetensors", "tokenizer.json", "README.md", "calibration.svg"} == {
+        file.name for file in files
+    }
     assert sum(file.stat().st_size for file in files) < 60_000_000
 
 
