@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=models_dir() / "default")
     parser.add_argument("--work", type=Path, default=Path("build/model"), help="folder for what the first part gives")
     parser.add_argument("--first", action="store_true", help="stop after the first part")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     rng = random.Random(given.seed)
