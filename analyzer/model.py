@@ -31,8 +31,8 @@ CLOSING_TURNS: Final = 5
 OPENING_TURNS: Final = 4
 #: Share of what a turn says alone in what it does to the answer; the rest is what is missed without it.
 _ALONE: Final = 0.2
-#: What the head's attention counts beside that. Chosen on held-out calls: with it the two heaviest turns are the raters' more often, and their loss
-#: moves the answer further, than by either alone.
+#: What the head's attention counts beside that. Chosen on held-out calls: with it the two heaviest turns are the raters' far more often than by the
+#: effect alone, and without them the answer moves about as far.
 _ATTENTION: Final = 0.5
 #: How many calls are read together.
 _AT_ONCE: Final = 64

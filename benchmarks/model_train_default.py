@@ -23,6 +23,7 @@ from typing import Any
 from figures import NEGATIVE, POSITIVE, of_task
 
 from analyzer.card import Source
+from analyzer.config import digest
 from analyzer.examples import Example, Phrase
 from analyzer.fitting import Schedule, fit
 from analyzer.model import CLOSING_TURNS, CONFIG, models_dir
@@ -134,7 +135,9 @@ def sources(plays: int, rated: int, phrases: list[Phrase]) -> tuple[Source, ...]
 
 def learned_from_others(plays: list[Example], phrases: list[Phrase], work: Path, seed: int) -> Path:
     """A model of others' talk alone in the folder `work`, to start from; made once."""
-    base, out = work / "base", work / "others"
+    # Another seed or other data make another model: what lies in the folder is taken up only for the same.
+    name = f"others-{digest(seed, [play.group for play in plays], len(phrases), WEIGHTS_SHA256)}"
+    base, out = work / "base", work / name
     if (out / CONFIG).is_file():
         return out
     export_encoder(encoder_folder(), base, name="all-MiniLM-L6-v2, Apache-2.0")
@@ -147,7 +150,7 @@ def learned_from_others(plays: list[Example], phrases: list[Phrase], work: Path,
         tuned_layers=TUNED_LAYERS,
         phrases_per_call=5,
         seed=seed,
-        keep=work / "others.unfinished.safetensors",
+        keep=work / f"{name}.unfinished.safetensors",
     )
     hold, learn = plays[:ROLE_PLAYS_HELD], plays[ROLE_PLAYS_HELD:]
     heads = fresh_heads(encoder, config["encoder"], hidden=TrainingOptions().hidden, seed=seed)

@@ -19,7 +19,7 @@ from analyzer.outcomes.join import JoinReport, KindReport
 from analyzer.records import CallInfo, CallScore, Evidence, Failure, Flag, Transcript, Turn
 from analyzer.report import Provenance, ReportInput, render
 from analyzer.report.calls import clock, to_hear
-from analyzer.report.shares import distribution, groups, moods, shrink, wilson
+from analyzer.report.shares import distribution, groups, moods, share, shrink
 from analyzer.report.words import measured, percent, visible
 from tests import builders
 
@@ -325,7 +325,8 @@ def test_a_report_time_without_zone_is_refused() -> None:
 @pytest.mark.parametrize(("count", "total", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (15, 148, 0.0624, 0.1605), (0, 0, 0, 1)])
 def test_wilson_matches_published_values(count: int, total: int, low: float, high: float) -> None:
     # 15 of 148: Newcombe (1998), Statistics in Medicine 17, table I, method 3.
-    assert wilson(count, total) == pytest.approx((low, high), abs=1e-4)
+    found = share("neutral", count, total)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["discourteous", "neutral", "courteous"]), st.booleans()), max_size=40))

@@ -85,27 +85,19 @@ class Group:
     shares: tuple[Share, ...]
 
 
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a proportion; (0, 1) of nothing."""
-    from scipy.stats import binomtest
-
-    if total == 0:
-        return 0.0, 1.0
-    interval = binomtest(count, total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def share(label: str, count: int, total: int) -> Share:
-    """A plain share with its Wilson interval."""
-    low, high = wilson(count, total)
+    """A plain share with its 95 % Wilson interval, which is (0, 1) of nothing."""
+    from analyzer.agreement import wilson
+
+    found = wilson(count, total) if total else None
     return Share(
         label=word(label),
         rank=RANKS.get(label, "middle"),
         count=count,
         total=total,
         estimate=count / total if total else None,
-        low=low,
-        high=high,
+        low=0.0 if found is None or found.low is None else found.low,
+        high=1.0 if found is None or found.high is None else found.high,
     )
 
 
